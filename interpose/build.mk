@@ -1,0 +1,27 @@
+# SPDX-License-Identifier: Apache-2.0
+#
+# libmemwatch.so: what runs inside the watched process. Needs libc alone.
+#
+# -fno-semantic-interposition and -Bsymbolic-functions: our own calls to a wrapper's name never
+# leave the library. No tables of unwinding beyond the default, no stack protector hooks: nothing
+# that would add a symbol to the NEEDED or imported lists.
+INTERPOSE_C   := $(wildcard interpose/*.c)
+INTERPOSE_OBJ := $(INTERPOSE_C:%.c=$(B)/%.o) $(B)/interpose/doors_asm.o
+INTERPOSE_FLAGS := -fPIC -fvisibility=hidden -ftls-model=initial-exec -fno-plt \
+                   -fno-semantic-interposition
+
+$(B)/interpose/%.o: interpose/%.c
+	@mkdir -p $(@D)
+	$(CC) $(WARN) $(CFLAGS) $(INTERPOSE_FLAGS) -D_GNU_SOURCE -MMD -MP -c $< -o $@
+
+$(B)/interpose/doors_asm.o: interpose/doors.S
+	@mkdir -p $(@D)
+	$(CC) $(CFLAGS) -fPIC -MMD -MP -c $< -o $@
+
+$(B)/libmemwatch.so: $(INTERPOSE_OBJ) interpose/libmemwatch.map
+	$(CC) $(CFLAGS) $(LDFLAGS) -shared -o $@ $(INTERPOSE_OBJ) -Wl,-soname,libmemwatch.so \
+	    -Wl,--version-script=interpose/libmemwatch.map -Wl,-z,now,-z,relro,-z,nodelete,-z,defs \
+	    -Wl,-Bsymbolic-functions -Wl,--exclude-libs,ALL -Wl,--as-needed -pthread
+
+ALL += $(B)/libmemwatch.so
+-include $(INTERPOSE_OBJ:.o=.d)

@@ -1,0 +1,571 @@
+// SPDX-License-Identifier: Apache-2.0
+//
+// Who allocated what: per-thread blocks of counters, sites, places and accounts.
+//
+// Every total is kept by the thread that causes it, with plain stores into its own cache lines; a
+// reader adds them up. Shared are only an account's bound and peak, which threads touch when their
+// slack does not do, and what others freed of a thread's blocks.
+//
+// A block of a thread that ended is taken over by a new thread once nothing of it is live: a
+// program that makes a million short threads needs one block. Its totals stay, and what the present
+// thread did is the difference to the `before_` fields.
+//
+// Interned tables (sites, places, accounts) are small and only grow; entry 0 stands for "does not
+// fit" (sites) or "unknown" (places). An entry is claimed by compare-and-swap and filled by the
+// claimer; who meets it half-filled claims another one, so that nobody waits; a reader adds up
+// duplicates by content.
+#include "floor.h"
+#include "ledger.h"
+#include "wake.h"
+
+#include <string.h>
+#include <sys/prctl.h>
+#include <sys/syscall.h>
+#include <unistd.h>
+
+#define FIRST_THREADS 32u
+#define TABLE_ENTRIES 1024u
+#define LEVELS        11u // 32 << 10 blocks at most in the last chunk: 65504 in all
+
+static struct mw_thread *thread_chunk[LEVELS];
+static _Atomic uint32_t thread_level; // chunks made, of which the last may be in the making
+static _Atomic uint32_t threads_used; // blocks handed out at least once
+static _Atomic uint32_t recycle_from; // where the next search for an ended block begins
+static struct mw_site *sites;
+static struct mw_place *places;
+
+#define CELL_LEVELS 12u
+#define FIRST_PAGES 16u
+#define MAX_PAGES   (TABLE_ENTRIES / MW_CELLS + 2) // of one thread: there are no more sites
+static struct mw_cell_page *page_chunk[CELL_LEVELS];
+static _Atomic uint32_t pages_used;
+
+// This thread's block and what it used last. Valid for one ledger (`epoch`).
+static _Thread_local __attribute__((tls_model("initial-exec"))) struct {
+    struct mw_thread *block;
+    struct mw_cell *cell; // of `site`
+    uint32_t epoch;
+    uint16_t index;                 // of the block; 0 = shared
+    uint16_t cell_site;             // site of `cell`
+    uint16_t site, place;           // last interned
+    int16_t device;                 // of `place`
+    bool ended;                     // the thread ran its exit handler
+    uint64_t context, stream, pool; // of `place`
+} self;
+
+static pthread_key_t exit_key;
+static bool exit_key_made;
+
+void mw_counters_reset(void *threads, void *site_table, void *place_table) {
+    memset(thread_chunk, 0, sizeof thread_chunk);
+    memset(page_chunk, 0, sizeof page_chunk);
+    thread_chunk[0] = threads;
+    mw_set(&thread_level, 1);
+    mw_set(&threads_used, 1);
+    mw_set(&recycle_from, 1);
+    mw_set(&pages_used, 0);
+    sites = site_table;
+    places = place_table;
+    // Entry 0 of each: what does not fit, what is not known.
+    sites[0] = (struct mw_site){
+        .state = 2, .api = UINT16_MAX, .driver_api = UINT16_MAX, .account = MW_ACCOUNTS - 1};
+    places[0] = (struct mw_place){.state = 2, .device = -1};
+    struct mw_thread *shared = thread_chunk[0];
+    mw_set(&shared->state, MW_THREAD_SHARED);
+    struct mw_account *rest = &mw_ledger->account[MW_ACCOUNTS - 1];
+    rest->device = -1;
+    atomic_store_explicit(&rest->state, 2, memory_order_release);
+}
+
+// Tables that grow by doubling: chunk k holds first << k entries.
+MW_INLINE uint32_t level_of(uint32_t index, uint32_t first) {
+    return 31u - (uint32_t)__builtin_clz(index / first + 1);
+}
+MW_INLINE uint32_t level_start(uint32_t level, uint32_t first) {
+    return first * ((1u << level) - 1);
+}
+
+// Indices that were read from the file are checked like any input: somebody may have scribbled over
+// it, and the watched program must not suffer from that.
+static struct mw_thread *thread_at(uint32_t index) {
+    uint32_t level = level_of(index, FIRST_THREADS);
+    if (level >= LEVELS) return NULL;
+    struct mw_thread *chunk = __atomic_load_n(&thread_chunk[level], __ATOMIC_ACQUIRE);
+    return chunk ? chunk + (index - level_start(level, FIRST_THREADS)) : NULL;
+}
+
+const struct mw_site *mw_site_at(uint32_t index) {
+    return &sites[index < TABLE_ENTRIES ? index : 0];
+}
+const struct mw_place *mw_place_at(uint32_t index) {
+    return &places[index < TABLE_ENTRIES ? index : 0];
+}
+
+// ---- threads ---------------------------------------------------------------------------------
+
+static struct mw_cell_page *page_at(uint32_t index) {
+    uint32_t level = level_of(index, FIRST_PAGES);
+    struct mw_cell_page *chunk =
+        level < CELL_LEVELS ? __atomic_load_n(&page_chunk[level], __ATOMIC_ACQUIRE) : NULL;
+    return chunk ? chunk + (index - level_start(level, FIRST_PAGES)) : NULL;
+}
+
+// Sums over a block's cells: what its threads did, in all.
+struct sums {
+    uint64_t allocations, bytes, frees, freed_bytes, own_frees;
+};
+
+static struct sums sum_cells(const struct mw_thread *t) {
+    struct sums s = {0};
+    const struct mw_cell_page *page = &t->cells;
+    uint32_t next = mw_get(&t->more_cells);
+    for (unsigned pages = 0; page && pages < MAX_PAGES; pages++) {
+        for (uint32_t i = 0; i < MW_CELLS; i++) {
+            const struct mw_cell *c = &page->cell[i];
+            s.allocations += mw_get(&c->allocations);
+            s.bytes += mw_get(&c->bytes_in);
+            s.own_frees += mw_get(&c->own_frees);
+            s.frees += mw_get(&c->own_frees) + mw_get(&c->foreign_frees);
+            s.freed_bytes += mw_get(&c->own_bytes) + mw_get(&c->foreign_bytes);
+        }
+        page = next ? page_at(next - 1) : NULL;
+        next = page ? mw_get(&page->cell[0].next_page) : 0;
+    }
+    return s;
+}
+
+static bool holds_nothing(const struct mw_thread *t, const struct sums *s) {
+    uint64_t gone = s->own_frees;
+    for (uint32_t i = 0; i < MW_ACCOUNTS; i++) gone += mw_get(&t->remote[i].frees);
+    return gone == s->allocations;
+}
+
+// A block whose thread ended and of which nothing is live. Looks at a bounded number, from a moving
+// start: a thread's first allocation must not get slower with the number of threads there were.
+static struct mw_thread *recycle(uint32_t *index) {
+    uint32_t used = mw_get(&threads_used);
+    for (uint32_t tries = 0; tries < 32 && tries < used; tries++) {
+        uint32_t i = mw_add(&recycle_from, 1) % used;
+        struct mw_thread *t = i ? thread_at(i) : NULL;
+        uint32_t ended = MW_THREAD_ENDED;
+        if (!t || mw_get(&t->state) != MW_THREAD_ENDED) continue;
+        struct sums s = sum_cells(t);
+        if (!holds_nothing(t, &s) ||
+            !atomic_compare_exchange_strong(&t->state, &ended, MW_THREAD_RUNNING))
+            continue;
+        mw_set(&t->before_allocations, s.allocations);
+        mw_set(&t->before_bytes, s.bytes);
+        mw_set(&t->before_frees, s.frees);
+        mw_set(&t->before_freed_bytes, s.freed_bytes);
+        mw_own_add(&t->earlier, 1);
+        *index = i;
+        return t;
+    }
+    return NULL;
+}
+
+// The next unused block. The chunk that holds it may be in the making by another thread: then this
+// one shares block 0 until its next event.
+static struct mw_thread *fresh_block(uint32_t *index) {
+    uint32_t i = mw_get(&threads_used);
+    for (;;) {
+        uint32_t level = level_of(i, FIRST_THREADS);
+        if (level >= LEVELS) return NULL;
+        if (!__atomic_load_n(&thread_chunk[level], __ATOMIC_ACQUIRE)) {
+            uint32_t expected = level;
+            if (!atomic_compare_exchange_strong(&thread_level, &expected, level + 1)) return NULL;
+            uint32_t count = FIRST_THREADS << level;
+            void *chunk =
+                mw_ledger_grow(MW_CHUNK_THREADS, count, (uint64_t)count * sizeof(struct mw_thread));
+            if (!chunk) return NULL;
+            __atomic_store_n(&thread_chunk[level], chunk, __ATOMIC_RELEASE);
+        }
+        if (atomic_compare_exchange_weak(&threads_used, &i, i + 1)) break;
+    }
+    *index = i;
+    struct mw_thread *t = thread_at(i);
+    mw_set(&t->state, MW_THREAD_RUNNING);
+    return t;
+}
+
+static struct mw_thread *claim_block(void) {
+    uint32_t index = 0;
+    struct mw_thread *t = NULL;
+    // A thread that already ran its exit handlers shares block 0: no handler would end its block.
+    if (!self.ended) {
+        t = recycle(&index);
+        if (!t) t = fresh_block(&index);
+        if (!t) mw_lost(MW_LOSS_THREADS, 1);
+    }
+    if (t) {
+        mw_set(&t->started_ns, mw_now_ns());
+        mw_set(&t->ended_ns, 0);
+        prctl(PR_GET_NAME, t->name);
+        mw_set(&t->tid, (uint32_t)syscall(SYS_gettid));
+    } else {
+        t = thread_chunk[0];
+    }
+    self.epoch = mw_ledger_epoch;
+    self.block = t;
+    self.index = (uint16_t)index;
+    self.cell = NULL;
+    self.site = self.place = 0;
+    self.context = self.stream = self.pool = 0;
+    self.device = -1;
+    return t;
+}
+
+// Runs at a thread's exit. Events may still come from destructors that run after this one: they go
+// to block 0.
+static void thread_exits(void *unused) {
+    (void)unused;
+    // Not awake: a forked child that made no ledger yet, and the block is its parent's.
+    bool mine = mw_awake() && self.epoch == mw_ledger_epoch && self.index;
+    self.epoch = 0;
+    self.ended = true;
+    if (!mine) return;
+    mw_set(&self.block->ended_ns, mw_now_ns());
+    atomic_store_explicit(&self.block->state, MW_THREAD_ENDED, memory_order_release);
+}
+
+void mw_counters_init(void) {
+    // Made before the program's own keys, so its index is low enough that pthread_setspecific needs
+    // no memory for it.
+    exit_key_made = pthread_key_create && pthread_setspecific &&
+                    pthread_key_create(&exit_key, thread_exits) == 0;
+}
+
+struct mw_thread *mw_thread_block(void) {
+    if (mw_likely(self.epoch == mw_ledger_epoch)) return self.block;
+    if (exit_key_made && !self.ended) pthread_setspecific(exit_key, &self);
+    return claim_block();
+}
+
+// Calls before there was a ledger: a program asks for devices and contexts before it allocates.
+static _Atomic uint64_t early_calls[MW_APIS];
+
+void mw_counters_publish(void) {
+    for (unsigned i = 0; i < MW_APIS; i++)
+        mw_add(&thread_chunk[0]->calls[i],
+               atomic_exchange_explicit(&early_calls[i], 0, memory_order_relaxed));
+}
+
+void mw_count_call(unsigned api) {
+    if (mw_unlikely(!mw_awake())) {
+        mw_add(&early_calls[api], 1);
+        return;
+    }
+    struct mw_thread *t = mw_thread_block();
+    if (mw_likely(self.index))
+        mw_own_add(&t->calls[api], 1);
+    else
+        mw_add(&t->calls[api], 1);
+}
+
+void mw_in_flight(bool on) {
+    struct mw_thread *t = mw_thread_block();
+    // Release, so that the counters' stores are done when it falls.
+    if (mw_likely(self.index)) atomic_store_explicit(&t->in_flight, on, memory_order_release);
+}
+
+// ---- cells -----------------------------------------------------------------------------------
+
+static struct mw_cell_page *fresh_page(uint32_t *index) {
+    uint32_t i = mw_add(&pages_used, 1);
+    uint32_t level = level_of(i, FIRST_PAGES);
+    if (level >= CELL_LEVELS) return NULL;
+    if (i == level_start(level, FIRST_PAGES)) { // its first user makes the chunk
+        uint32_t count = FIRST_PAGES << level;
+        void *chunk =
+            mw_ledger_grow(MW_CHUNK_CELLS, count, (uint64_t)count * sizeof(struct mw_cell_page));
+        __atomic_store_n(&page_chunk[level], chunk, __ATOMIC_RELEASE);
+    }
+    *index = i;
+    return page_at(i);
+}
+
+static struct mw_cell *cell_in(struct mw_cell_page *page, uint32_t site) {
+    for (uint32_t i = 0; i < MW_CELLS; i++) {
+        struct mw_cell *c = &page->cell[(site + i) % MW_CELLS];
+        uint32_t have = mw_get(&c->site);
+        if (have == 0 && atomic_compare_exchange_strong_explicit(
+                             &c->site, &have, site + 1, memory_order_release, memory_order_relaxed))
+            return c;
+        if (have == site + 1) return c;
+    }
+    return NULL;
+}
+
+// This thread's cell for a site; NULL if none can be had (counted).
+static struct mw_cell *cell_for(uint32_t site) {
+    if (mw_likely(self.cell && self.cell_site == site)) return self.cell;
+    struct mw_thread *t = mw_thread_block();
+    struct mw_cell *c = cell_in(&t->cells, site);
+    _Atomic uint32_t *link = &t->more_cells;
+    for (unsigned pages = 0; !c; pages++) {
+        uint32_t next = mw_get(link), fresh = 0;
+        struct mw_cell_page *page = next ? page_at(next - 1) : fresh_page(&fresh);
+        if (!page || pages == MAX_PAGES) {
+            mw_lost(MW_LOSS_CELLS, 1);
+            return NULL;
+        }
+        if (!next) atomic_store_explicit(link, fresh + 1, memory_order_release);
+        c = cell_in(page, site);
+        link = &page->cell[0].next_page;
+    }
+    self.cell = c;
+    self.cell_site = (uint16_t)site;
+    return c;
+}
+
+MW_INLINE void tally(_Atomic uint64_t *counter, uint64_t n) {
+    if (mw_likely(self.index))
+        mw_own_add(counter, n);
+    else
+        mw_add(counter, n);
+}
+
+// ---- interned tables -------------------------------------------------------------------------
+
+unsigned mw_account_of(int device, enum mw_space space) {
+    struct mw_account *table = mw_ledger->account;
+    for (unsigned i = 0; i < MW_ACCOUNTS - 1; i++) {
+        uint32_t state = atomic_load_explicit(&table[i].state, memory_order_acquire);
+        if (state == 0) {
+            if (!atomic_compare_exchange_strong(&table[i].state, &state, 1)) continue;
+            table[i].device = (int16_t)device;
+            table[i].space = (uint8_t)space;
+            atomic_store_explicit(&table[i].state, 2, memory_order_release);
+            return i;
+        }
+        if (state == 2 && table[i].device == device && table[i].space == space) return i;
+    }
+    mw_lost(MW_LOSS_ACCOUNTS, 1);
+    return MW_ACCOUNTS - 1;
+}
+
+static uint32_t intern_site(const struct mw_birth *b) {
+    const struct mw_site *last = &sites[self.site];
+    if (mw_likely(last->api == b->api && last->driver_api == b->driver_api)) {
+        const struct mw_account *a = &mw_ledger->account[last->account % MW_ACCOUNTS];
+        if (a->device == b->device && a->space == b->space) return self.site;
+    }
+    uint16_t account = (uint16_t)mw_account_of(b->device, b->space);
+    uint32_t hash = (b->api * 31u + b->driver_api) * 31u + account;
+    for (uint32_t i = 0; i < TABLE_ENTRIES; i++) {
+        uint32_t index = (hash + i) % TABLE_ENTRIES;
+        struct mw_site *s = &sites[index];
+        uint32_t state = atomic_load_explicit(&s->state, memory_order_acquire);
+        if (state == 0) {
+            if (!atomic_compare_exchange_strong(&s->state, &state, 1)) continue;
+            s->api = b->api;
+            s->driver_api = b->driver_api;
+            s->account = account;
+            atomic_store_explicit(&s->state, 2, memory_order_release);
+            return self.site = (uint16_t)index;
+        }
+        if (state == 2 && s->api == b->api && s->driver_api == b->driver_api &&
+            s->account == account)
+            return self.site = (uint16_t)index;
+    }
+    mw_lost(MW_LOSS_SITES, 1);
+    return 0;
+}
+
+static uint32_t intern_place(const struct mw_birth *b) {
+    if (mw_likely(self.context == b->context && self.stream == b->stream && self.pool == b->pool &&
+                  self.device == b->device))
+        return self.place;
+    uint64_t hash = (b->context ^ b->stream * 3 ^ b->pool * 5) + (uint64_t)b->device;
+    hash = hash * UINT64_C(0x9e3779b97f4a7c15) >> 32;
+    uint32_t index = 0;
+    for (uint32_t i = 0; i < TABLE_ENTRIES; i++) {
+        struct mw_place *p = &places[(hash + i) % TABLE_ENTRIES];
+        uint32_t state = atomic_load_explicit(&p->state, memory_order_acquire);
+        if (state == 0) {
+            if (!atomic_compare_exchange_strong(&p->state, &state, 1)) continue;
+            p->device = (int16_t)b->device;
+            p->context = b->context;
+            p->stream = b->stream;
+            p->pool = b->pool;
+            atomic_store_explicit(&p->state, 2, memory_order_release);
+        } else if (state != 2 || p->context != b->context || p->stream != b->stream ||
+                   p->pool != b->pool || p->device != b->device) {
+            continue;
+        }
+        index = (uint32_t)(p - places);
+        break;
+    }
+    if (!index) mw_lost(MW_LOSS_PLACES, 1);
+    self.place = (uint16_t)index;
+    self.context = b->context;
+    self.stream = b->stream;
+    self.pool = b->pool;
+    self.device = (int16_t)b->device;
+    return index;
+}
+
+// ---- events ----------------------------------------------------------------------------------
+
+#define SLACK_BLOCKS 8u // frees of the present size that a thread keeps to itself
+
+// bound = live from here on, as far as other threads stand still.
+static uint64_t take_all_slack(struct mw_account *a, unsigned account) {
+    uint64_t taken = 0;
+    uint32_t used = mw_get(&threads_used);
+    for (uint32_t i = 0; i < used; i++) {
+        struct mw_thread *t = thread_at(i);
+        if (t && mw_get(&t->slack[account]))
+            taken += atomic_exchange_explicit(&t->slack[account], 0, memory_order_relaxed);
+    }
+    return mw_add(&a->bound, -taken) - taken;
+}
+
+static uint64_t account_live(unsigned account) {
+    uint64_t live = mw_get(&mw_ledger->account[account].bound);
+    uint32_t used = mw_get(&threads_used);
+    for (uint32_t i = 0; i < used; i++) {
+        struct mw_thread *t = thread_at(i);
+        if (t) live -= mw_get(&t->slack[account]);
+    }
+    return live;
+}
+
+static void account_add(struct mw_thread *self_block, unsigned account, uint64_t bytes) {
+    struct mw_account *a = &mw_ledger->account[account];
+    _Atomic uint64_t *slack = &self_block->slack[account];
+    uint64_t have = mw_get(slack);
+    while (have >= bytes)
+        if (atomic_compare_exchange_weak_explicit(slack, &have, have - bytes, memory_order_relaxed,
+                                                  memory_order_relaxed))
+            return;
+    if (have) have = atomic_exchange_explicit(slack, 0, memory_order_relaxed);
+    uint64_t need =
+        bytes - have; // wraps if a block 0 shared with others gave more: then it is given back
+    uint64_t bound = mw_add(&a->bound, need) + need;
+    uint64_t peak = mw_get(&a->peak);
+    if (mw_likely(bound <= peak)) return;
+    bound = take_all_slack(a, account);
+    while (bound > peak)
+        if (atomic_compare_exchange_weak_explicit(&a->peak, &peak, bound, memory_order_relaxed,
+                                                  memory_order_relaxed)) {
+            mw_set(&a->peak_ms, mw_now_ns() / 1000000);
+            return;
+        }
+}
+
+static void account_sub(struct mw_thread *self_block, unsigned account, uint64_t bytes) {
+    _Atomic uint64_t *slack = &self_block->slack[account];
+    if (mw_add(slack, bytes) / SLACK_BLOCKS < bytes) return;
+    uint64_t all = atomic_exchange_explicit(slack, 0, memory_order_relaxed);
+    mw_add(&mw_ledger->account[account].bound, -all);
+}
+
+static void settle_free(const struct mw_taken *t) {
+    uint64_t bytes = mw_taken_bytes(t);
+    uint32_t site = mw_taken_site(t), owner = mw_taken_thread(t);
+    unsigned account = mw_site_at(site)->account % MW_ACCOUNTS;
+    struct mw_thread *block = mw_thread_block();
+    struct mw_cell *c = cell_for(site);
+    // A shared block's frees are all "foreign" to it: its users cannot be told apart.
+    bool own = owner == self.index;
+    if (c) {
+        tally(own ? &c->own_frees : &c->foreign_frees, 1);
+        tally(own ? &c->own_bytes : &c->foreign_bytes, bytes);
+    }
+    if (!own || !c) {
+        struct mw_thread *owners = thread_at(owner);
+        struct mw_remote *r = &(owners ? owners : thread_chunk[0])->remote[account];
+        mw_add(&r->bytes, bytes);
+        mw_add(&r->frees, 1);
+    }
+    account_sub(block, account, bytes);
+}
+
+void mw_born(const struct mw_birth *b) {
+    struct mw_thread *block = mw_thread_block();
+    uint32_t site = intern_site(b), place = intern_place(b);
+    uint64_t bytes = b->bytes < MW_MAX_BYTES ? b->bytes : MW_MAX_BYTES;
+    uint64_t extra =
+        b->references ? b->references : mw_pack_slack(bytes > b->asked ? bytes - b->asked : 0);
+    struct mw_taken record = {
+        .key = mw_fold_key(b->key),
+        .class_ = b->class_,
+        .size = (uint64_t)place << 48 | bytes,
+        .owner = (uint64_t)b->flags << 48 | (uint64_t)self.index << 32 | site,
+        .birth = extra << 40 | (mw_now_ns() / 1000000 & ((UINT64_C(1) << 40) - 1)),
+    };
+    if (b->class_ == MW_CLASS_MAPPING) record.birth = mw_fold_key(b->parent);
+    if (mw_unlikely(b->key >> MW_KEY_BITS)) mw_lost(MW_LOSS_FOLDED, 1);
+    struct mw_taken stale;
+    mw_in_flight(true);
+    bool recorded = mw_record_insert(&record, &stale);
+    if (mw_unlikely(!recorded)) {
+        mw_lost(MW_LOSS_RECORDS, 1);
+        mw_lost(MW_LOSS_RECORD_BYTES, bytes);
+    }
+    struct mw_cell *c = cell_for(site);
+    if (c && recorded) {
+        tally(&c->allocations, 1);
+        tally(&c->bytes_in, bytes);
+    }
+    if (recorded) account_add(block, mw_site_at(site)->account % MW_ACCOUNTS, bytes);
+    if (mw_unlikely(stale.found)) {
+        mw_lost(MW_LOSS_REUSED_KEYS, 1);
+        settle_free(&stale);
+    }
+    mw_in_flight(false);
+}
+
+void mw_freed(const struct mw_taken *taken) {
+    if (taken->found) settle_free(taken);
+    mw_in_flight(false);
+}
+
+void mw_put_back(const struct mw_taken *taken) {
+    struct mw_taken stale;
+    if (taken->found && !mw_record_insert(taken, &stale)) settle_free(taken);
+    mw_in_flight(false);
+}
+
+void mw_move_to_pool(const struct mw_taken *taken, uint64_t pool) {
+    const struct mw_place *old = mw_place_at(mw_taken_place(taken));
+    struct mw_birth b = {
+        .device = old->device, .context = old->context, .stream = old->stream, .pool = pool};
+    struct mw_taken moved = *taken;
+    mw_thread_block();
+    moved.size = (uint64_t)intern_place(&b) << 48 | mw_taken_bytes(taken);
+    mw_put_back(&moved);
+}
+
+void mw_failed(const struct mw_birth *b, uint32_t result, bool allocation) {
+    struct mw_header *h = mw_ledger;
+    struct mw_thread *t = mw_thread_block();
+    unsigned account = MW_ACCOUNTS - 1;
+    if (allocation) {
+        uint32_t site = intern_site(b);
+        struct mw_cell *c = cell_for(site);
+        if (c) tally(&c->failed, 1);
+        account = mw_site_at(site)->account % MW_ACCOUNTS;
+    }
+    mw_add(&h->api_failed[b->api], 1);
+    uint64_t ordinal = mw_add(&h->failures_total, 1);
+    struct mw_failure *f = &h->failure[ordinal % MW_FAILURES];
+    mw_set(&f->sequence, 2 * ordinal + 1);
+    atomic_thread_fence(
+        memory_order_release); // a reader must not see new fields under an old number
+    mw_set(&f->when_ns, mw_now_ns());
+    mw_set(&f->asked, allocation ? b->asked : 0);
+    mw_set(&f->key, allocation ? 0 : b->key);
+    mw_set(&f->live, account_live(account));
+    bool known =
+        b->device >= 0 && b->device < (int)MW_DEVICES && mw_get(&h->device[b->device].info_n);
+    mw_set(&f->device_free, known ? mw_get(&h->device[b->device].info_free) : UINT64_MAX);
+    mw_set(&f->result, result);
+    mw_set(&f->api, b->api);
+    mw_set(&f->driver_api, b->driver_api);
+    mw_set(&f->account, (uint16_t)account);
+    mw_set(&f->thread, self.index);
+    mw_set(&f->tid, mw_get(&t->tid));
+    atomic_store_explicit(&f->sequence, 2 * ordinal + 2, memory_order_release);
+}

@@ -1,0 +1,139 @@
+// SPDX-License-Identifier: Apache-2.0
+//
+// The ledger as the wrappers see it: blocks are born, taken and put back; everything else is how.
+//
+// All functions here may be called from any thread at any time once mw_awake() said yes, including
+// from thread-exit destructors; none takes a lock, allocates with malloc, calls the driver or
+// changes errno (they make no system call but when a table grows). Not from signal handlers that
+// interrupt the ledger itself: mw_enter's depth guard keeps those out.
+#ifndef MEMWATCH_LEDGER_H
+#define MEMWATCH_LEDGER_H
+
+#include "ledger_format.h"
+
+#include <stdbool.h>
+
+#define MW_INLINE      static inline __attribute__((always_inline))
+#define mw_likely(x)   __builtin_expect(!!(x), 1)
+#define mw_unlikely(x) __builtin_expect(!!(x), 0)
+
+// Relaxed accesses, for fields with one writer or whose order does not matter.
+#define mw_get(p)        atomic_load_explicit((p), memory_order_relaxed)
+#define mw_set(p, v)     atomic_store_explicit((p), (v), memory_order_relaxed)
+#define mw_add(p, v)     atomic_fetch_add_explicit((p), (v), memory_order_relaxed)
+#define mw_own_add(p, v) mw_set((p), mw_get(p) + (v)) // single writer: no locked instruction
+
+// ---- the file (ledger.c) --------------------------------------------------------------------
+
+// The mapped file. Valid while awake; a forked child gets another one.
+extern struct mw_header *mw_ledger;
+
+// Counts the ledgers made by this process and its ancestors since the program started. What a
+// thread remembers is about one of them: a forked child's ledger may be mapped at the parent's
+// address.
+extern uint32_t mw_ledger_epoch;
+
+struct mw_ledger_place {
+    const char *path;   // file to create
+    uint64_t max_bytes; // size cap
+    int fd;             // -1: create `path` (O_EXCL); else an open, empty file
+};
+// Creates and maps the file with its first chunks and fills the layout part of the header; `life`
+// stays MW_LIFE_NONE. Returns the descriptor (close-on-exec, above 1000 if possible), or -errno.
+int mw_ledger_create(const struct mw_ledger_place *place);
+
+// Appends a chunk of `count` entries of `stride` bytes. Returns its address, or NULL (counted as
+// MW_LOSS_GROWTH). The chunk is visible to readers on return. Callers make sure that one thread
+// grows a table at a time.
+void *mw_ledger_grow(enum mw_chunk_kind kind, uint32_t count, uint64_t bytes);
+
+static inline void mw_lost(enum mw_loss what, uint64_t n) {
+    mw_add(&mw_ledger->losses[what], n);
+}
+
+// Milliseconds and nanoseconds since the ledger was made (CLOCK_MONOTONIC_COARSE: a vDSO read).
+uint64_t mw_now_ns(void);
+
+// ---- records (records.c) --------------------------------------------------------------------
+
+// A record outside the table.
+struct mw_taken {
+    uint64_t key; // folded
+    enum mw_class class_;
+    uint64_t size, owner, birth; // as in struct mw_record; size == 0 && owner == 0: nothing
+    bool found;
+};
+static inline uint64_t mw_taken_bytes(const struct mw_taken *t) {
+    return t->size & MW_MAX_BYTES;
+}
+static inline uint32_t mw_taken_place(const struct mw_taken *t) {
+    return (uint32_t)(t->size >> 48);
+}
+static inline uint32_t mw_taken_site(const struct mw_taken *t) {
+    return (uint32_t)t->owner;
+}
+static inline unsigned mw_taken_flags(const struct mw_taken *t) {
+    return (unsigned)(t->owner >> 48);
+}
+static inline uint32_t mw_taken_thread(const struct mw_taken *t) {
+    return t->owner >> 32 & 0xffff;
+}
+
+uint64_t mw_records_bytes(uint32_t slots);           // of a segment, overflow counts included
+bool mw_records_open(void *segment, uint32_t slots); // registers a segment made by mw_ledger_grow
+void mw_records_reset(void);                         // forgets all segments (a new ledger follows)
+
+// Inserts. If a record with that key is met on the way, it is returned in *stale (found = true):
+// its free was missed. False: no room even after growing.
+bool mw_record_insert(const struct mw_taken *record, struct mw_taken *stale);
+// Takes the record out, if there is one.
+bool mw_record_take(enum mw_class class_, uint64_t key, struct mw_taken *out);
+// Looks without taking. The result may be gone already.
+bool mw_record_find(enum mw_class class_, uint64_t key, struct mw_taken *out);
+// Adds `delta` to the record's reference count (the `extra` field); takes it out when that
+// reaches 0 and says so by *ended. False: no such record.
+bool mw_record_refer(enum mw_class class_, uint64_t key, int delta, struct mw_taken *out,
+                     bool *ended);
+// Calls `match` for every live record and takes those it says yes to; `each` gets what was taken.
+// Linear in the table: only for calls that end a whole context or graph.
+void mw_records_take_all(bool (*match)(const struct mw_taken *, void *),
+                         void (*each)(const struct mw_taken *), void *context);
+
+// ---- counters (counters.c) ------------------------------------------------------------------
+
+// What a wrapper knows of an allocation.
+struct mw_birth {
+    enum mw_space space;
+    enum mw_class class_;
+    uint64_t key, bytes, asked;
+    int device;                     // ordinal, -1 = host or unknown
+    uint64_t context, stream, pool; // handles, 0 = none
+    uint16_t api, driver_api;
+    uint16_t flags;      // MW_FLAG_*
+    uint64_t references; // 1 for what is counted by references, else 0
+    uint64_t parent;     // of a mapping: the physical memory's handle
+};
+#define MW_NO_API UINT16_MAX
+
+// This thread's block, claimed at first use. Never NULL while awake (block 0 in the worst case).
+struct mw_thread *mw_thread_block(void);
+void mw_counters_init(void); // once, from the constructor: makes the key for thread exits
+void mw_counters_reset(void *threads, void *sites, void *places); // tables of a new ledger
+
+void mw_born(const struct mw_birth *birth);     // after a successful allocation
+void mw_freed(const struct mw_taken *taken);    // after the real free succeeded
+void mw_put_back(const struct mw_taken *taken); // after the real free failed
+void mw_counters_publish(void);   // a new ledger gets the calls counted before it was made
+void mw_count_call(unsigned api); // a call of a wrapped entry point
+void mw_in_flight(bool on);       // between taking and settling a record
+unsigned mw_account_of(int device, enum mw_space space); // index; interned
+const struct mw_site *mw_site_at(uint32_t index);
+const struct mw_place *mw_place_at(uint32_t index);
+// Moves a record that was taken out to the same place but in another pool or graph, and back into
+// the table.
+void mw_move_to_pool(const struct mw_taken *taken, uint64_t pool);
+
+// A failed call. `asked` 0 = not an allocation. Counted on the site if it would have allocated.
+void mw_failed(const struct mw_birth *birth, uint32_t result, bool allocation);
+
+#endif

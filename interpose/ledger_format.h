@@ -1,0 +1,418 @@
+// SPDX-License-Identifier: Apache-2.0
+//
+// The ledger file's layout: the contract between the library that writes it inside the watched
+// process (interpose/ledger.c) and the program that reads it (report/reader.c).
+//
+// Why a file and why so plain: the watched process can end at any instruction (kill -9, the
+// out-of-memory killer), and what it had stored by then is all there will ever be. So the file is
+// always complete: no buffers to flush, no index to close. Every number needed for a report stands
+// in it, names included; a reader needs nothing from the machine or the process.
+//
+//     0                 struct mw_header     identity, devices, accounts, losses, chunk directory
+//     header.chunk[i]   array of one kind    threads, further cells, sites, places, API names,
+//                                            record segments
+//
+// Who may write what. A chunk is published by storing its `kind` last (release). Fields marked
+// "owner" are written by one thread with plain relaxed stores; "shared" ones by atomic
+// read-modify-write. All integers are in the byte order of the machine; MW_ORDER tells a foreign
+// one.
+//
+// Times are nanoseconds or milliseconds since `start_monotonic_ns` (CLOCK_MONOTONIC), sizes bytes.
+// A struct may grow at its end: the header tells each size as the writer knew it, and a reader
+// uses the smaller of that and its own.
+#ifndef MEMWATCH_LEDGER_FORMAT_H
+#define MEMWATCH_LEDGER_FORMAT_H
+
+#include <assert.h>
+#include <stdalign.h>
+#include <stdatomic.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#define MW_MAGIC  "memwatch"
+#define MW_FORMAT 1u
+#define MW_ORDER  0x01020304u
+
+// What kind of memory a byte is. Separate ledgers: never added to one another.
+// X(identifier, name in reports, is it memory of a device or of the host that this process owns)
+#define MW_SPACES(X)                                                                               \
+    X(DEVICE, "device", 1)         /* linear, pitched and stream-ordered device memory */          \
+    X(MANAGED, "managed", 1)       /* cuMemAllocManaged: residency is another matter */            \
+    X(PINNED, "pinned", 1)         /* page-locked host memory made by the driver */                \
+    X(REGISTERED, "registered", 0) /* the caller's own pages, locked: nothing is allocated */      \
+    X(ARRAY, "array", 1)           /* arrays and mipmapped arrays, texel bytes */                  \
+    X(PHYSICAL, "physical", 1)     /* cuMemCreate: live while handles + mappings > 0 */            \
+    X(MAPPED, "mapped", 0)         /* address ranges backed by physical memory */                  \
+    X(ADDRESS, "address", 0)       /* cuMemAddressReserve: address space only */                   \
+    X(IMPORTED, "imported", 0)     /* owned by another process or API */                           \
+    X(GRAPH, "graph", 0)           /* memory nodes: backed by the device's graph pool */           \
+    X(MULTICAST, "multicast", 0)   /* multicast objects */
+
+enum mw_space {
+    MW_SPACE_NONE,
+#define X(id, name, owned) MW_SPACE_##id,
+    MW_SPACES(X)
+#undef X
+        MW_SPACE_COUNT
+};
+
+// ---------------------------------------------------------------------------------------------
+// Records: one per live block or handle, 32 bytes, in open-addressing segments.
+//
+//   commit   state:2 | generation:10 | class:4 | key:48        stored last, with release
+//   size     place:16 | bytes:48
+//   owner    flags:16 | thread:16 | site:32
+//   birth    extra:24 | milliseconds:40          for MW_CLASS_MAPPING: 0:16 | handle's key:48
+//
+// Only the commit word decides: FREE → LIVE → FREE, with a new generation at each birth. A reader
+// that sees LIVE, reads the rest and sees the same commit word again has a consistent record. The
+// slot itself is claimed through its bucket's tag (below), so a killed writer leaves nothing but
+// a slot that is never used again.
+// flags: MW_FLAG_*. `extra` is the count of references and mappings (physical memory), or the slack
+// of a pitched allocation: bytes counted minus bytes asked, as mantissa:19 << exponent:5.
+struct mw_record {
+    _Atomic uint64_t commit, size, owner, birth;
+};
+static_assert(sizeof(struct mw_record) == 32, "two records a cache line");
+
+#define MW_FLAG_STREAM_ORDERED 1u // made by an asynchronous call: survives its context
+
+enum mw_state { MW_FREE, MW_LIVE = 2 };
+
+// Key spaces. Addresses share one (unified addressing keeps device, managed and pinned apart);
+// handles are opaque numbers that may equal an address.
+enum mw_class {
+    MW_CLASS_ADDRESS = 1, // device, managed and pinned pointers, imported mappings, graph nodes
+    MW_CLASS_REGISTERED,  // host pointers given to cuMemHostRegister
+    MW_CLASS_ARRAY,       // CUarray, CUmipmappedArray
+    MW_CLASS_HANDLE,      // CUmemGenericAllocationHandle: physical and multicast
+    MW_CLASS_MAPPING,     // start of a mapped range
+    MW_CLASS_RANGE,       // start of a reserved address range
+    MW_CLASS_EXTERNAL,    // CUexternalMemory
+    MW_CLASS_RESOURCE,    // CUgraphicsResource
+};
+
+#define MW_KEY_BITS  48
+#define MW_KEY_MASK  ((UINT64_C(1) << MW_KEY_BITS) - 1)
+#define MW_MAX_BYTES ((UINT64_C(1) << 48) - 1)
+
+static inline uint64_t mw_commit(enum mw_state state, unsigned generation, enum mw_class class_,
+                                 uint64_t key) {
+    return (uint64_t)state << 62 | (uint64_t)(generation & 0x3ff) << 52 |
+           (uint64_t)(class_ & 15) << MW_KEY_BITS | (key & MW_KEY_MASK);
+}
+static inline enum mw_state mw_commit_state(uint64_t c) {
+    return (enum mw_state)(c >> 62);
+}
+static inline unsigned mw_commit_generation(uint64_t c) {
+    return (unsigned)(c >> 52) & 0x3ff;
+}
+static inline enum mw_class mw_commit_class(uint64_t c) {
+    return (enum mw_class)((c >> MW_KEY_BITS) & 15);
+}
+static inline uint64_t mw_commit_key(uint64_t c) {
+    return c & MW_KEY_MASK;
+}
+
+// 48 bits hold every user-space address of x86-64 and AArch64 that a program does not ask for by
+// hint. Longer handles are folded; two that fold alike would share a record (MW_LOSS_FOLDED
+// counts).
+static inline uint64_t mw_fold_key(uint64_t key) {
+    return (key & MW_KEY_MASK) ^ (key >> MW_KEY_BITS) * UINT64_C(0x9e3779b1);
+}
+
+static inline uint64_t mw_pack_slack(uint64_t slack) {
+    unsigned exponent = 0;
+    while (slack >> exponent >= UINT64_C(1) << 19) exponent++;
+    return (slack >> exponent) << 5 | exponent;
+}
+static inline uint64_t mw_unpack_slack(uint64_t packed) {
+    return (packed >> 5 & 0x7ffff) << (packed & 31);
+}
+
+// A segment of n slots (a power of two) is the records, then one struct mw_bucket per
+// MW_BUCKET_SLOTS slots, which only the library uses.
+// tag: who may touch the slot. 0 free; 1 being filled or emptied by the thread whose
+// compare-and-swap stored the 1; else live, and a byte of its key's hash.
+// overflow: how many live records had their home in this bucket or before and lie behind it. A
+// search goes on to the next bucket only while it is not zero, so a search for an unknown key stays
+// short however long the process has run.
+#define MW_BUCKET_SLOTS 4u
+struct mw_bucket {
+    _Atomic uint8_t tag[MW_BUCKET_SLOTS];
+    _Atomic uint16_t overflow;
+    uint16_t reserved;
+};
+static_assert(sizeof(struct mw_bucket) == 8, "eight buckets a cache line");
+
+// ---------------------------------------------------------------------------------------------
+// Threads and their counters.
+#define MW_ACCOUNTS 64u  // distinct (device, space) pairs; the last one takes what does not fit
+#define MW_APIS     256u // rows of the table of entry points
+#define MW_CELLS    64u  // cells in a page
+
+// One thread's events at one site. Owner only. All are totals since the thread's block was first
+// used; `live` is derived. A site's live bytes are Σ over threads of in - own - foreign.
+struct mw_cell {
+    _Atomic uint32_t site;      // index + 1; 0 = unused. Stored last
+    _Atomic uint32_t next_page; // in cell 0 of a page of a cell chunk: as mw_thread.more_cells
+    _Atomic uint64_t allocations, bytes_in;
+    _Atomic uint64_t own_frees, own_bytes;         // frees by this thread of blocks it allocated
+    _Atomic uint64_t foreign_frees, foreign_bytes; // frees by this thread of other threads' blocks
+    _Atomic uint64_t failed;
+};
+static_assert(sizeof(struct mw_cell) == 64, "one cache line");
+
+struct mw_cell_page {
+    struct mw_cell cell[MW_CELLS];
+};
+
+enum mw_thread_state {
+    MW_THREAD_UNUSED,
+    MW_THREAD_RUNNING,
+    MW_THREAD_ENDED, // may be taken over by a new thread once nothing of it is live
+    MW_THREAD_SHARED // block 0: threads that found no block of their own; its fields are shared
+};
+
+// What others freed of this thread's blocks. Shared.
+struct mw_remote {
+    _Atomic uint64_t bytes, frees;
+};
+
+struct mw_thread {
+    _Atomic uint32_t state; // enum mw_thread_state
+    _Atomic uint32_t tid;
+    _Atomic uint32_t earlier;   // how many ended threads used this block before
+    _Atomic uint32_t in_flight; // 1 while this thread is between two of its stores for one event
+    _Atomic uint64_t started_ns, ended_ns;
+    char name[16];
+    // Totals of the earlier threads: what to subtract from the cells for the present one.
+    _Atomic uint64_t before_allocations, before_bytes, before_frees, before_freed_bytes;
+    _Atomic uint32_t more_cells; // index + 1 of a further page in the cell chunks; 0 = none
+    uint32_t reserved0;
+    uint32_t reserved1[42];
+    struct mw_remote remote[MW_ACCOUNTS];
+    _Atomic uint64_t calls[MW_APIS]; // calls of each entry point that came through a wrapper
+    // Bytes of an account's `bound` that this thread holds but does not use: what it freed and may
+    // allocate again without touching a shared line. Stealable: changed by atomic operations only.
+    _Atomic uint64_t slack[MW_ACCOUNTS];
+    uint64_t reserved2[32];
+    struct mw_cell_page cells;
+};
+static_assert(offsetof(struct mw_thread, remote) == 256, "owner's lines and others' lines apart");
+static_assert(sizeof(struct mw_thread) == 8192, "two pages");
+
+// ---------------------------------------------------------------------------------------------
+// Interned tables: an entry is claimed by compare-and-swap of `state` 0 → 1, filled, then 2
+// (ready).
+
+// A site: who allocates. api is what the program called (cudaMalloc), driver_api the driver entry
+// point that did it (cuMemAlloc_v2), equal when the program called the driver itself.
+struct mw_site {
+    _Atomic uint32_t state;
+    uint16_t api, driver_api; // rows of the API chunk
+    uint16_t account;
+    uint16_t reserved[27];
+};
+static_assert(sizeof(struct mw_site) == 64, "one cache line");
+
+// Where a block lives: context, stream and pool as the driver's handles (0 = none or unknown).
+struct mw_place {
+    _Atomic uint32_t state;
+    int16_t device; // -1 = host or unknown
+    uint16_t reserved;
+    uint64_t context, stream, pool; // pool: CUmemoryPool, or the CUgraph of a memory node
+};
+static_assert(sizeof(struct mw_place) == 32, "half a line");
+
+// One entry point of the table, as the writer knew it.
+enum mw_layer { MW_LAYER_DRIVER = 1, MW_LAYER_RUNTIME };
+struct mw_api {
+    char name[52]; // exported symbol
+    uint8_t layer; // enum mw_layer
+    uint8_t reserved[3];
+    uint32_t since; // CUDA version that introduced this ABI, 1000 * major + 10 * minor
+    uint32_t reserved1;
+};
+static_assert(sizeof(struct mw_api) == 64, "");
+
+// One (device, space) pair. Shared. `bound` is the live bytes plus every thread's slack, so
+//     live = bound - sum of slack <= bound <= peak
+// holds without a shared counter of live bytes that all threads would fight for. A thread that
+// would carry `bound` above `peak` first takes everybody's slack away, so that bound = live, and
+// only then raises the peak: the peak is exact.
+struct mw_account {
+    _Atomic uint32_t state;
+    int16_t device; // ordinal; -1 = host, or a device that could not be told
+    uint8_t space;  // enum mw_space
+    uint8_t reserved;
+    _Atomic uint64_t bound, peak, peak_ms;
+    uint64_t reserved1[4];
+};
+static_assert(sizeof(struct mw_account) == 64, "one cache line each: no false sharing");
+
+// ---------------------------------------------------------------------------------------------
+// Observations: what the program itself was told by the driver. Shared, last writer wins.
+#define MW_DEVICES 32u
+struct mw_device { // index = ordinal
+    _Atomic uint32_t known;
+    uint32_t reserved;
+    char name[104];
+    _Atomic uint64_t total;                                  // cuDeviceTotalMem
+    _Atomic uint64_t info_free, info_total, info_ns, info_n; // last cuMemGetInfo, calls counted
+    _Atomic uint64_t graph_used, graph_used_high, graph_reserved, graph_reserved_high, graph_ns;
+    _Atomic uint64_t limits[8], limits_set; // cuCtxSetLimit by CUlimit; bit i set = limits[i] known
+    uint64_t reserved1[1];
+};
+static_assert(sizeof(struct mw_device) == 272, "");
+
+#define MW_CONTEXTS 64u
+struct mw_context {
+    _Atomic uint32_t state; // 0 unused, 1 being filled, 2 live, 3 ended
+    int16_t device;
+    uint16_t primary;
+    _Atomic uint64_t handle;
+    _Atomic uint64_t created_ns, ended_ns;
+};
+static_assert(sizeof(struct mw_context) == 32, "");
+
+#define MW_POOLS 128u
+struct mw_pool {
+    _Atomic uint32_t state; // as mw_context
+    int16_t device;
+    uint8_t imported;
+    uint8_t space; // enum mw_space of its memory
+    _Atomic uint64_t handle;
+    // Attributes as the program last read them; observed_ns 0 = it never did.
+    _Atomic uint64_t used, used_high, reserved_bytes, reserved_high, release_threshold, observed_ns;
+};
+static_assert(sizeof(struct mw_pool) == 64, "");
+
+// The last failed calls, a ring: slot = ordinal % MW_FAILURES. `sequence` is 2·ordinal + 1 while it
+// is filled and 2·ordinal + 2 once whole, so that a torn one can be told.
+#define MW_FAILURES 32u
+struct mw_failure {
+    _Atomic uint64_t sequence;
+    _Atomic uint64_t when_ns;
+    _Atomic uint64_t asked;       // bytes; 0 = not known or not an allocation
+    _Atomic uint64_t key;         // pointer or handle of a failed free, else 0
+    _Atomic uint64_t live;        // bytes live in this account at that moment
+    _Atomic uint64_t device_free; // what cuMemGetInfo last said, UINT64_MAX = never asked
+    _Atomic uint32_t result;      // CUresult or cudaError_t, as returned
+    _Atomic uint16_t api, driver_api;
+    _Atomic uint16_t account, thread;
+    _Atomic uint32_t tid;
+    uint64_t reserved[1];
+};
+static_assert(sizeof(struct mw_failure) == 72, "");
+
+// Look-ups of names that sound like memory and are not in the table: what we may have missed.
+#define MW_LOOKUPS 256u
+struct mw_lookup {
+    _Atomic uint32_t count; // 0 = unused
+    uint32_t door;          // enum mw_door
+    char name[56];
+};
+static_assert(sizeof(struct mw_lookup) == 64, "");
+
+enum mw_door { MW_DOOR_SYMBOL, MW_DOOR_DLSYM, MW_DOOR_GETPROC, MW_DOOR_GETPROC_V2, MW_DOOR_COUNT };
+
+// What could not be recorded, each a count of events. X(identifier, words for the report)
+#define MW_LOSSES(X)                                                                               \
+    X(RECORDS, "allocations not recorded: the record table was full or could not grow")            \
+    X(RECORD_BYTES, "bytes of allocations not recorded")                                           \
+    X(SITES, "events put on the overflow site")                                                    \
+    X(PLACES, "events whose context, stream or pool was not kept")                                 \
+    X(ACCOUNTS, "events put on the overflow account")                                              \
+    X(THREADS, "threads that share one block of counters")                                         \
+    X(CELLS, "events missing from a thread's counters")                                            \
+    X(UNKNOWN_FREES, "frees of pointers or handles that were not in the ledger")                   \
+    X(REUSED_KEYS, "addresses handed out again while still recorded: a free was missed")           \
+    X(FOLDED, "handles longer than 48 bits, folded")                                               \
+    X(LOOKUPS, "unwatched look-ups not listed")                                                    \
+    X(GROWTH, "times the file could not grow")                                                     \
+    X(CONTEXTS, "contexts or pools not listed")
+enum mw_loss {
+#define X(id, text) MW_LOSS_##id,
+    MW_LOSSES(X)
+#undef X
+        MW_LOSS_COUNT
+};
+static_assert(MW_LOSS_COUNT <= 32, "");
+
+// ---------------------------------------------------------------------------------------------
+// The header.
+enum mw_chunk_kind {
+    MW_CHUNK_NONE,
+    MW_CHUNK_THREADS,
+    MW_CHUNK_CELLS,
+    MW_CHUNK_SITES,
+    MW_CHUNK_PLACES,
+    MW_CHUNK_APIS,
+    MW_CHUNK_RECORDS,
+};
+struct mw_chunk {
+    uint64_t offset, bytes; // in the file; a multiple of 4096 each
+    uint32_t count;         // entries; for records: slots
+    _Atomic uint32_t kind;  // stored last
+};
+static_assert(sizeof(struct mw_chunk) == 24, "");
+#define MW_CHUNKS 128u
+
+enum mw_life {
+    MW_LIFE_NONE,
+    MW_LIFE_READY,  // header complete, events are counted
+    MW_LIFE_EXITING // exit handlers run: what is still live now is live at exit
+};
+
+enum mw_exit_kind { MW_EXIT_UNKNOWN, MW_EXIT_CODE, MW_EXIT_SIGNAL, MW_EXIT_EXEC };
+
+struct mw_header {
+    char magic[8];
+    uint32_t format, order;
+    // Sizes of the structs as the writer knew them.
+    uint32_t header_bytes, thread_bytes, cell_bytes, site_bytes, place_bytes, api_bytes;
+    uint32_t record_bytes, account_bytes, device_bytes, context_bytes, pool_bytes, failure_bytes;
+    uint32_t lookup_bytes, chunk_bytes;
+    _Atomic uint32_t life; // enum mw_life
+    _Atomic uint32_t exit_kind;
+    _Atomic int32_t exit_value; // exit code or signal; stored before exit_kind, by who reaped it
+
+    uint32_t pid, ppid, uid;
+    uint64_t start_ticks;        // field 22 of /proc/PID/stat; 0 = no /proc
+    uint64_t start_monotonic_ns; // CLOCK_MONOTONIC when the ledger was made: the file's time zero
+    uint64_t start_realtime_ns;  // CLOCK_REALTIME at that moment
+    int32_t rank, local_rank, world_size; // -1 = not told
+    uint32_t argv_bytes;                  // used part of argv
+    _Atomic uint64_t exiting_ns;
+    char boot_id[40];
+    char version[24]; // of the library
+    char host[72];
+    char exe[512], cwd[512], report_dir[512]; // report_dir: MEMWATCH_DIR, may be empty
+    char argv[4096];                          // NUL-separated, cut at the end if too long
+
+    _Atomic uint64_t file_bytes; // length in use
+    _Atomic uint64_t losses[32]; // by enum mw_loss
+    _Atomic int32_t growth_errno;
+    _Atomic uint32_t deepbinds;      // dlopen calls with RTLD_DEEPBIND
+    _Atomic uint32_t doors[8];       // look-ups answered with a wrapper, by enum mw_door
+    _Atomic uint32_t driver_version; // as cuDriverGetVersion told the program; 0 = never asked
+    uint32_t reserved0;
+    char deepbind_path[256]; // the first such library
+    char driver_path[256];   // object whose functions are wrapped; "" = never seen
+    _Atomic uint64_t failures_total;
+    _Atomic uint64_t api_failed[MW_APIS];
+
+    alignas(64) struct mw_account account[MW_ACCOUNTS];
+    struct mw_device device[MW_DEVICES];
+    struct mw_context context[MW_CONTEXTS];
+    struct mw_pool pool[MW_POOLS];
+    struct mw_failure failure[MW_FAILURES];
+    struct mw_lookup lookup[MW_LOOKUPS];
+    struct mw_chunk chunk[MW_CHUNKS];
+};
+static_assert(offsetof(struct mw_header, account) % 64 == 0, "");
+static_assert(sizeof(struct mw_header) <= 65536, "");
+#define MW_HEADER_BYTES 65536u // the first chunk begins here
+
+#endif

@@ -1,0 +1,106 @@
+// SPDX-License-Identifier: Apache-2.0
+//
+// Reads the options table (options.def) from the environment: silently at the start, and again when
+// the library wakes. Complaining about a wrong value, then, is the only thing it ever prints: a
+// process that uses no GPU says nothing.
+#include "options.h"
+
+#include "text.h"
+
+#include <stddef.h>
+#include <stdlib.h>
+#include <unistd.h>
+
+enum kind { KIND_BOOL, KIND_MIB, KIND_PATH, KIND_CHOICE };
+
+struct row {
+    const char *name, *words; // words of a CHOICE, separated by '|'
+    enum kind kind;
+    size_t offset;
+    uint64_t number;  // default of a number
+    const char *path; // default of a path
+};
+
+// A default is a number or a string by the option's kind: _Generic picks the field.
+#define NUMBER(x)     _Generic((x), char * : 0, default : (x))
+#define STRING(x)     _Generic((x), char * : (x), default : "")
+#define BOOL          KIND_BOOL, NULL
+#define MIB           KIND_MIB, NULL
+#define PATH          KIND_PATH, NULL
+#define CHOICE(words) KIND_CHOICE, words
+#define ROW(id, environment, kind_, words_, otherwise)                                             \
+    {.name = (environment),                                                                        \
+     .words = (words_),                                                                            \
+     .kind = (kind_),                                                                              \
+     .offset = offsetof(struct mw_options, id),                                                    \
+     .number = NUMBER(otherwise),                                                                  \
+     .path = STRING(otherwise)},
+#define EXPAND(...)                                    ROW(__VA_ARGS__) // a kind expands to two of ROW's arguments
+#define OPTION(id, environment, kind, otherwise, help) EXPAND(id, environment, kind, otherwise)
+static const struct row rows[] = {
+#include "options.def"
+};
+
+static void tell_wrong(const struct row *r, const char *value) {
+    static const char *const wanted[] = {[KIND_BOOL] = "0 or 1",
+                                         [KIND_MIB] = "a number of MiB, at least 4",
+                                         [KIND_CHOICE] = "one of "};
+    char line[512];
+    struct mw_text t = mw_text(line, sizeof line);
+    mw_put(&t, "memwatch: ");
+    mw_put(&t, r->name);
+    mw_put(&t, "=");
+    for (size_t i = 0; value[i] && i < 64; i++) // a value may hold anything: keep it on one line
+        mw_put(&t, (char[]){value[i] >= ' ' && value[i] < 127 ? value[i] : '?', 0});
+    mw_put(&t, " is not ");
+    mw_put(&t, wanted[r->kind]);
+    if (r->words) mw_put(&t, r->words);
+    mw_put(&t, "; the default is used\n");
+    ssize_t ignored = write(STDERR_FILENO, line, (size_t)(t.at - line));
+    (void)ignored;
+}
+
+// The index of `value` among words separated by '|', or -1.
+static int choice(const char *words, const char *value) {
+    for (int index = 0;; index++) {
+        const char *v = value;
+        while (*words && *words != '|' && *words == *v) words++, v++;
+        if ((*words == 0 || *words == '|') && *v == 0) return index;
+        while (*words && *words != '|') words++;
+        if (*words++ == 0) return -1;
+    }
+}
+
+static bool parse(const struct row *r, const char *value, uint64_t *out) {
+    int index;
+    switch (r->kind) {
+    case KIND_BOOL:
+        return mw_number(value, 1, out);
+    case KIND_MIB:
+        return mw_number(value, UINT64_C(1) << 20, out) && *out >= 4;
+    case KIND_CHOICE:
+        index = choice(r->words, value);
+        *out = (uint64_t)index;
+        return index >= 0;
+    default:
+        return false;
+    }
+}
+
+void mw_options_read(struct mw_options *options, bool complain) {
+    for (size_t i = 0; i < sizeof rows / sizeof rows[0]; i++) {
+        const struct row *r = &rows[i];
+        char *field = (char *)options + r->offset;
+        const char *value = getenv(r->name);
+        if (r->kind == KIND_PATH) {
+            *(const char **)field = value ? value : r->path;
+            continue;
+        }
+        uint64_t number = r->number;
+        if (value && *value && !parse(r, value, &number)) {
+            if (complain) tell_wrong(r, value);
+            number = r->number;
+        }
+        *(uint64_t *)field = number;
+    }
+}

@@ -1,0 +1,303 @@
+// SPDX-License-Identifier: Apache-2.0
+//
+// Inert → awake, and the ends.
+//
+// LD_PRELOAD puts the library into every shell, compiler and git of a job. In those it must cost
+// nothing: the constructor finds libc's dlsym, makes one page and one thread key, and that is all.
+// The ledger, its file and the companion process are made at the first event worth recording.
+//
+// fork: the wake word lies in a page that the kernel zeroes in the child, so the child is inert
+// until an event of its own and then makes its own ledger; the parent's stays the parent's (its
+// mapping is inherited but nobody writes to it any more). exec: a new image starts with nothing.
+// Exit: the destructor marks the ledger, and renders it if there is no companion. Any other death
+// needs nothing from us: the file has been complete all along.
+#include "wake.h"
+
+#include "context.h"
+#include "doors.h"
+#include "entrypoints.h"
+#include "floor.h"
+#include "monitor.h"
+#include "options.h"
+#include "text.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <sched.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/auxv.h>
+#include <sys/mman.h>
+#include <sys/statvfs.h>
+#include <sys/syscall.h>
+#include <sys/utsname.h>
+#include <time.h>
+#include <unistd.h>
+
+#ifndef MADV_WIPEONFORK
+#    define MADV_WIPEONFORK 18 // Linux 4.14
+#endif
+#ifndef MEMWATCH_VERSION
+#    define MEMWATCH_VERSION "0"
+#endif
+
+#define PATH_BYTES 512
+
+static _Atomic uint32_t word_before_start = MW_OFF; // until the constructor ran, and if it cannot
+_Atomic uint32_t *mw_wake_word = &word_before_start;
+
+static char ledger_path[PATH_BYTES + 128];
+static char companion[PATH_BYTES];
+static bool companion_runs;
+static struct mw_options options;
+
+// ---- who we are ------------------------------------------------------------------------------
+
+static size_t read_file(const char *path, char *buffer, size_t size) {
+    size_t n = 0;
+    int fd = open(path, O_RDONLY | O_CLOEXEC);
+    while (fd >= 0 && n < size) {
+        ssize_t got = read(fd, buffer + n, size - n);
+        if (got <= 0) break;
+        n += (size_t)got;
+    }
+    if (fd >= 0) close(fd);
+    return n;
+}
+
+// Field 22 of /proc/self/stat: the start in clock ticks since boot, which with the pid names a
+// process for good. The second field may hold spaces and parentheses: count from the last ')'.
+static uint64_t start_ticks(void) {
+    char stat[1024];
+    size_t n = read_file("/proc/self/stat", stat, sizeof stat - 1);
+    stat[n] = 0;
+    const char *p = strrchr(stat, ')');
+    for (int field = 2; p && field < 22; field++) {
+        p = strchr(p, ' ');
+        if (p) p++;
+    }
+    uint64_t ticks = 0;
+    for (; p && *p >= '0' && *p <= '9'; p++) ticks = ticks * 10 + (uint64_t)(*p - '0');
+    return ticks;
+}
+
+static int environment_number(const char *const names[]) {
+    for (; *names; names++) {
+        const char *value = getenv(*names);
+        uint64_t n;
+        if (value && mw_number(value, 1u << 30, &n)) return (int)n;
+    }
+    return -1;
+}
+
+static void copy_text(char *to, size_t size, const char *from) {
+    struct mw_text t = mw_text(to, size);
+    mw_put(&t, from);
+}
+
+static void fill_identity(struct mw_header *h) {
+    static const char *const rank[] = {"RANK", "SLURM_PROCID", "OMPI_COMM_WORLD_RANK", NULL};
+    static const char *const local[] = {"LOCAL_RANK", "SLURM_LOCALID", "OMPI_COMM_WORLD_LOCAL_RANK",
+                                        NULL};
+    static const char *const world[] = {"WORLD_SIZE", "SLURM_NTASKS", "OMPI_COMM_WORLD_SIZE", NULL};
+    h->pid = (uint32_t)getpid();
+    h->ppid = (uint32_t)getppid();
+    h->uid = (uint32_t)getuid();
+    h->start_ticks = start_ticks();
+    h->rank = environment_number(rank);
+    h->local_rank = environment_number(local);
+    h->world_size = environment_number(world);
+    copy_text(h->version, sizeof h->version, MEMWATCH_VERSION);
+    copy_text(h->report_dir, sizeof h->report_dir, options.dir);
+    size_t n = read_file("/proc/sys/kernel/random/boot_id", h->boot_id, sizeof h->boot_id - 1);
+    if (n && h->boot_id[n - 1] == '\n') h->boot_id[n - 1] = 0;
+    ssize_t length = readlink("/proc/self/exe", h->exe, sizeof h->exe - 1);
+    if (length < 0) h->exe[0] = 0;
+    if (!getcwd(h->cwd, sizeof h->cwd)) h->cwd[0] = 0;
+    h->argv_bytes = (uint32_t)read_file("/proc/self/cmdline", h->argv, sizeof h->argv);
+    struct utsname host;
+    if (uname(&host) == 0) copy_text(h->host, sizeof h->host, host.nodename);
+}
+
+// The names of the table's rows: the file must be readable without this library.
+static bool write_api_names(void) {
+    struct mw_api *api = mw_ledger_grow(MW_CHUNK_APIS, mw_api_count, mw_api_count * sizeof *api);
+    if (!api) return false;
+    for (unsigned i = 0; i < mw_api_count; i++) {
+        copy_text(api[i].name, sizeof api[i].name, mw_api_rows[i].name);
+        api[i].layer = mw_api_rows[i].layer;
+        api[i].since = mw_api_rows[i].since;
+    }
+    return true;
+}
+
+// ---- making the ledger -----------------------------------------------------------------------
+
+static void file_name(struct mw_text *t, const char *folder, unsigned attempt) {
+    static const char *const rank_names[] = {"RANK", "SLURM_PROCID", "OMPI_COMM_WORLD_RANK", NULL};
+    struct utsname host;
+    struct timespec now;
+    int rank = environment_number(rank_names);
+    clock_gettime(CLOCK_REALTIME, &now);
+    mw_put(t, folder);
+    mw_put(t, "/memwatch.");
+    mw_put(t, uname(&host) == 0 && host.nodename[0] ? host.nodename : "localhost");
+    if (rank >= 0) {
+        mw_put(t, ".rank");
+        mw_put_number(t, (uint64_t)rank);
+    }
+    mw_put(t, ".");
+    mw_put_number(t, (uint64_t)getpid());
+    mw_put(t, ".");
+    mw_put_number(t, (uint64_t)now.tv_sec * 1000 + (uint64_t)now.tv_nsec / 1000000 + attempt);
+    mw_put(t, ".ledger");
+}
+
+// A tmpfs page never waits for a disk; but /dev/shm of a container may be tiny and is charged to
+// the job, so it must have several times the room that the start needs.
+static bool has_room(const char *folder) {
+    struct statvfs s;
+    return statvfs(folder, &s) == 0 && (uint64_t)s.f_bavail * s.f_frsize >= UINT64_C(16) << 20;
+}
+
+static int create_in(const char *folder) {
+    for (unsigned attempt = 0; attempt < 8; attempt++) {
+        struct mw_text t = mw_text(ledger_path, sizeof ledger_path);
+        file_name(&t, folder, attempt);
+        if (t.full) return -ENAMETOOLONG;
+        struct mw_ledger_place place = {ledger_path, options.ledger_max << 20, -1};
+        int fd = mw_ledger_create(&place);
+        if (fd != -EEXIST) return fd;
+    }
+    return -EEXIST;
+}
+
+static int create_ledger(void) {
+    if (*options.ledger_dir) {
+        int fd = create_in(options.ledger_dir);
+        if (fd >= 0) return fd;
+    }
+    const char *runtime = getenv("XDG_RUNTIME_DIR"), *temporary = getenv("TMPDIR");
+    const char *folders[] = {runtime, "/dev/shm", temporary, "/tmp", options.dir, "."};
+    for (size_t i = 0; i < sizeof folders / sizeof folders[0]; i++) {
+        if (!folders[i] || !*folders[i] || !has_room(folders[i])) continue;
+        int fd = create_in(folders[i]);
+        if (fd >= 0) return fd;
+    }
+    return -1;
+}
+
+// A record lock vanishes with the process, is not inherited by a forked child, and tells whoever
+// asks that the owner is alive (flock and open-file-description locks stay with children).
+static void lock_ledger(int fd) {
+    struct flock lock = {.l_type = F_WRLCK, .l_whence = SEEK_SET, .l_start = 0, .l_len = 1};
+    fcntl(fd, F_SETLK, &lock);
+}
+
+static void start_monitor(void) {
+    companion_runs = false;
+    if (!options.monitor || !mw_companion_find(options.program, companion, sizeof companion))
+        return;
+    char pid[24];
+    struct mw_text t = mw_text(pid, sizeof pid);
+    mw_put_number(&t, (uint64_t)getpid());
+    char *const arguments[] = {"memwatch", "monitor", "--ledger", ledger_path, "--pid", pid,
+                               "--pidfd",  "3",       NULL};
+    companion_runs = mw_companion_start(companion, arguments, false);
+}
+
+static bool make_ledger(void) {
+    mw_options_read(&options, true);
+    if (!options.enable) return false;
+    int fd = create_ledger();
+    if (fd < 0) return false;
+    lock_ledger(fd);
+    fill_identity(mw_ledger);
+    mw_context_publish(mw_ledger);
+    mw_counters_publish();
+    if (!write_api_names()) return false;
+    atomic_store_explicit(&mw_ledger->life, MW_LIFE_READY, memory_order_release);
+    return true;
+}
+
+bool mw_wake(void) {
+    uint32_t state = MW_INERT;
+    if (!atomic_compare_exchange_strong(mw_wake_word, &state, MW_WAKING)) {
+        // Another thread is at it. Its events must not be lost, nor ours: wait, but not for ever.
+        for (int i = 0; i < 1000 && state == MW_WAKING; i++) {
+            struct timespec moment = {0, 100000};
+            int saved = errno;
+            clock_nanosleep(CLOCK_MONOTONIC, 0, &moment, NULL);
+            errno = saved;
+            state = atomic_load_explicit(mw_wake_word, memory_order_acquire);
+        }
+        return state == MW_AWAKE;
+    }
+    int saved = errno, cancel = 0;
+    uint64_t before = mw_block_signals();
+    if (pthread_setcancelstate) pthread_setcancelstate(PTHREAD_CANCEL_DISABLE, &cancel);
+    bool made = make_ledger();
+    atomic_store_explicit(mw_wake_word, made ? MW_AWAKE : MW_OFF, memory_order_release);
+    if (made) {
+        mw_doors_changed();
+        start_monitor();
+    }
+    if (pthread_setcancelstate) pthread_setcancelstate(cancel, NULL);
+    mw_restore_signals(before);
+    errno = saved;
+    return made;
+}
+
+void mw_doors_changed(void) {
+    if (!mw_awake()) return;
+    struct mw_header *h = mw_ledger;
+    for (int i = 0; i < MW_DOOR_COUNT; i++)
+        mw_set(&h->doors[i], mw_get(&mw_doors_seen.answered[i]));
+    mw_set(&h->deepbinds, mw_get(&mw_doors_seen.deepbinds));
+    memcpy(h->deepbind_path, mw_doors_seen.deepbind_path, sizeof h->deepbind_path);
+    memcpy(h->driver_path, mw_doors_seen.driver_path, sizeof h->driver_path);
+    for (unsigned i = 0; i < MW_LOOKUPS; i++) {
+        uint32_t count =
+            atomic_load_explicit(&mw_doors_seen.unwatched[i].count, memory_order_acquire);
+        if (!count || mw_get(&h->lookup[i].count) == count) continue;
+        h->lookup[i].door = mw_doors_seen.unwatched[i].door;
+        memcpy(h->lookup[i].name, mw_doors_seen.unwatched[i].name, sizeof h->lookup[i].name);
+        atomic_store_explicit(&h->lookup[i].count, count, memory_order_release);
+    }
+    mw_set(&h->losses[MW_LOSS_LOOKUPS], mw_get(&mw_doors_seen.unwatched_lost));
+}
+
+// ---- start and end ---------------------------------------------------------------------------
+
+// A kernel before 4.14 cannot zero the page in a child; there an atfork handler does, which sees
+// fork() but not a raw clone.
+static void forked_child(void) {
+    atomic_store(mw_wake_word, MW_INERT);
+}
+
+__attribute__((constructor)) static void start(void) {
+    // In a setuid program the environment is not trusted: stay off.
+    if (getauxval(AT_SECURE)) return;
+    mw_doors_init();
+    if (mw_doors_second_copy()) return;
+    mw_options_read(&options, false);
+    mw_deepbind_clear = (int)options.deepbind; // plug-ins are opened long before the first event
+    void *page = mmap(NULL, 4096, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+    if (page == MAP_FAILED) return;
+    mw_counters_init();
+    mw_wake_word = page; // zero: MW_INERT
+    if (madvise(page, 4096, MADV_WIPEONFORK) != 0) pthread_atfork(NULL, NULL, forked_child);
+}
+
+__attribute__((destructor)) static void end(void) {
+    if (!mw_awake()) return;
+    mw_set(&mw_ledger->exiting_ns, mw_now_ns());
+    atomic_store_explicit(&mw_ledger->life, MW_LIFE_EXITING, memory_order_release);
+    if (companion_runs || !mw_companion_find(options.program, companion, sizeof companion)) return;
+    char pid[24];
+    struct mw_text t = mw_text(pid, sizeof pid);
+    mw_put_number(&t, (uint64_t)getpid());
+    char *const arguments[] = {"memwatch", "monitor", "--ledger", ledger_path,
+                               "--pid",    pid,       "--now",    NULL};
+    mw_companion_start(companion, arguments, true);
+}

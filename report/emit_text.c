@@ -1,0 +1,344 @@
+// SPDX-License-Identifier: Apache-2.0
+//
+// A report for people: at most 80 columns, byte counts in binary units, what is long cut to the
+// largest. It is made from the JSON, which may come from anywhere: whatever is missing is left out,
+// and no control character of a name reaches the terminal.
+#include "emit.h"
+
+#include "units.h"
+
+#include <inttypes.h>
+#include <stdlib.h>
+#include <string.h>
+
+#define COLUMNS 80
+#define LISTED  10 // threads, sites, failures
+#define TEXT    FIT_TEXT
+
+#define DEVICE_TEXT 32
+
+// ---- pieces ---------------------------------------------------------------------------------
+
+const char *fit(char out[TEXT], const char *text, unsigned width) {
+    size_t n = 0, cut = 0;
+    unsigned columns = 0;
+    if (!text) text = "?";
+    if (width > COLUMNS) width = COLUMNS;
+    for (const unsigned char *s = (const unsigned char *)text; *s; s++) {
+        bool begins = (*s & 0xc0) != 0x80;
+        if (begins && columns == width) {
+            strcpy(out + cut, "...");
+            return out;
+        }
+        columns += begins;
+        if (begins && columns == width - 2) cut = n; // here the dots would fit
+        // C1 control characters are U+0080 to U+009F: C2 80 to C2 9F.
+        bool c1 = *s == 0xc2 && s[1] >= 0x80 && s[1] < 0xa0;
+        bool control = *s < 0x20 || *s == 0x7f || c1;
+        out[n++] = control ? '?' : (char)*s;
+        if (c1) s++;
+        if (n + 8 >= TEXT) break;
+    }
+    out[n] = '\0';
+    return out;
+}
+
+static const char *device_name(char out[DEVICE_TEXT], int64_t device) {
+    if (device < 0) snprintf(out, DEVICE_TEXT, "host");
+    else snprintf(out, DEVICE_TEXT, "device %" PRId64, device);
+    return out;
+}
+
+static const char *bytes_of(const cJSON *object, const char *name, char out[BYTES_TEXT]) {
+    return bytes_text(json_u64(object, name), out);
+}
+
+static void heading(FILE *out, const char *text) { fprintf(out, "\n%s\n", text); }
+
+// "12.345 s", "3 h 12 min".
+static void print_duration(FILE *out, uint64_t ns) {
+    double s = (double)ns / 1e9;
+    if (s < 120) fprintf(out, "%.3f s", s);
+    else if (s < 7200) fprintf(out, "%.1f min", s / 60);
+    else fprintf(out, "%.1f h", s / 3600);
+}
+
+// ---- process --------------------------------------------------------------------------------
+
+static void print_command(FILE *out, const cJSON *process) {
+    char line[2048], cut[TEXT];
+    size_t n = 0;
+    const cJSON *word;
+    cJSON_ArrayForEach(word, json_get(process, "argv")) {
+        const char *text = cJSON_IsString(word) ? word->valuestring : "?";
+        if (n < sizeof line - 1)
+            n += (size_t)snprintf(line + n, sizeof line - n, "%s%s", n ? " " : "", text);
+    }
+    const char *exe = json_text(process, "exe");
+    fprintf(out, "program   %s\n", fit(cut, n ? line : exe, COLUMNS - 10));
+}
+
+static void print_end(FILE *out, const cJSON *process) {
+    const cJSON *end = json_get(process, "exit");
+    const char *kind = json_text(end, "kind");
+    char name[TEXT];
+    if (!kind) kind = "unknown";
+    fputs("ended     ", out);
+    if (!strcmp(kind, "code")) {
+        fprintf(out, "with exit code %" PRId64, json_i64(end, "code"));
+    } else if (!strcmp(kind, "signal")) {
+        fprintf(out, "killed by signal %" PRId64, json_i64(end, "signal"));
+        if (json_text(end, "name")) fprintf(out, " (%s)", fit(name, json_text(end, "name"), 20));
+    } else if (!strcmp(kind, "exec")) {
+        fputs("by executing another program", out);
+    } else if (!strcmp(kind, "running")) {
+        fputs("not yet: it is running", out);
+    } else if (!strcmp(kind, "ended")) {
+        fputs("through its exit handlers, exit code not known", out);
+    } else {
+        fputs("in a way that is not known", out);
+    }
+    fputs("\n", out);
+}
+
+static void print_times(FILE *out, const cJSON *process) {
+    const cJSON *start = json_get(process, "start"), *end = json_get(process, "end"),
+                *last = json_get(process, "last_event");
+    char utc[TEXT];
+    if (!start) return;
+    fprintf(out, "recorded  from %s", fit(utc, json_text(start, "utc"), 30));
+    const cJSON *until = cJSON_IsObject(end) ? end : last;
+    uint64_t from = json_u64(start, "monotonic_ns"), to = json_u64(until, "monotonic_ns");
+    if (cJSON_IsObject(until) && to >= from) {
+        fputs(until == end ? " until its end, " : " until the last event, ", out);
+        print_duration(out, to - from);
+    }
+    fputs("\n", out);
+}
+
+static void print_process(FILE *out, const cJSON *report) {
+    const cJSON *process = json_get(report, "process");
+    char host[TEXT];
+    print_command(out, process);
+    fprintf(out, "process   %" PRIu64 " on %s", json_u64(process, "pid"),
+            fit(host, json_text(process, "host"), 30));
+    if (json_is_number(process, "rank")) fprintf(out, ", rank %" PRIu64, json_u64(process, "rank"));
+    if (json_is_number(process, "world_size"))
+        fprintf(out, " of %" PRIu64, json_u64(process, "world_size"));
+    fputs("\n", out);
+    print_end(out, process);
+    print_times(out, process);
+}
+
+// ---- totals, devices, pools -----------------------------------------------------------------
+
+static void print_totals(FILE *out, const cJSON *report) {
+    const cJSON *total;
+    bool aside = false;
+    fprintf(out, "\n%-9s %-11s %11s %9s %11s %11s %9s\n", "memory", "", "live", "blocks", "peak",
+            "allocations", "failed");
+    cJSON_ArrayForEach(total, json_get(report, "totals")) {
+        char device[DEVICE_TEXT], space[TEXT], live[BYTES_TEXT], peak[BYTES_TEXT];
+        bool memory = json_is_true(total, "counted_as_memory");
+        aside |= !memory;
+        char name[16];
+        snprintf(name, sizeof name, "%s%s", fit(space, json_text(total, "space"), 10),
+                 memory ? "" : "*");
+        fprintf(out, "%-9s %-11s %11s %9" PRIu64 " %11s %11" PRIu64 " %9" PRIu64 "\n",
+                device_name(device, json_i64(total, "device")), name,
+                bytes_of(total, "live_bytes", live), json_u64(total, "live_blocks"),
+                bytes_of(total, "peak_bytes", peak), json_u64(total, "allocations"),
+                json_u64(total, "failed"));
+    }
+    if (aside) fputs("* no memory of its own: views, address space, others' memory\n", out);
+}
+
+static void print_devices(FILE *out, const cJSON *report) {
+    const cJSON *device;
+    cJSON_ArrayForEach(device, json_get(report, "devices")) {
+        char name[TEXT], a[BYTES_TEXT], b[BYTES_TEXT];
+        const cJSON *info = json_get(device, "memory_info");
+        if (!cJSON_IsObject(info) && !json_text(device, "name")) continue;
+        fprintf(out, "\ndevice %" PRIu64 "  %s", json_u64(device, "ordinal"),
+                fit(name, json_text(device, "name") ? json_text(device, "name") : "", 40));
+        if (json_is_number(device, "total_bytes"))
+            fprintf(out, ", %s", bytes_of(device, "total_bytes", a));
+        fputs("\n", out);
+        if (!cJSON_IsObject(info)) continue;
+        fprintf(out, "  the program was told: %s free of %s\n", bytes_of(info, "free_bytes", a),
+                bytes_of(info, "total_bytes", b));
+        int64_t rest = json_i64(device, "unattributed_bytes");
+        if (rest > 0)
+            fprintf(out, "  of what was in use, %s are not this process's allocations:\n"
+                         "  the driver's own, other processes, pool reserves\n",
+                    bytes_text((uint64_t)rest, a));
+    }
+}
+
+static void print_pools(FILE *out, const cJSON *report) {
+    const cJSON *pools = json_get(report, "pools"), *pool;
+    unsigned n = 0;
+    cJSON_ArrayForEach(pool, pools) {
+        char device[DEVICE_TEXT], handle[TEXT], used[BYTES_TEXT], reserved[BYTES_TEXT];
+        if (!json_u64(pool, "used_bytes") && !json_is_number(pool, "reserved_bytes")) continue;
+        if (!n++)
+            fprintf(out, "\n%-20s %-9s %13s %9s %13s\n", "pools", "", "used", "blocks", "reserved");
+        fprintf(out, "%-20s %-9s %13s %9" PRIu64 " %13s\n",
+                fit(handle, json_text(pool, "handle"), 18),
+                device_name(device, json_i64(pool, "device")), bytes_of(pool, "used_bytes", used),
+                json_u64(pool, "used_blocks"),
+                json_is_number(pool, "reserved_bytes") ? bytes_of(pool, "reserved_bytes", reserved)
+                                                       : "not asked");
+    }
+}
+
+// ---- threads, sites, failures ---------------------------------------------------------------
+
+static void print_rest(FILE *out, int all, const char *what) {
+    if (all > LISTED) fprintf(out, "and %d more %s: see the JSON\n", all - LISTED, what);
+}
+
+static void print_sites(FILE *out, const cJSON *report) {
+    const cJSON *sites = json_get(report, "sites"), *site;
+    int n = 0;
+    if (!cJSON_GetArraySize(sites)) return;
+    fprintf(out, "\n%-28s %-9s %-10s %11s %8s %9s\n", "by call", "", "", "live", "blocks", "calls");
+    cJSON_ArrayForEach(site, sites) {
+        char api[TEXT], device[DEVICE_TEXT], space[TEXT], live[BYTES_TEXT];
+        if (n++ == LISTED) break;
+        fprintf(out, "%-28s %-9s %-10s %11s %8" PRIu64 " %9" PRIu64 "\n",
+                fit(api, json_text(site, "api"), 28), device_name(device, json_i64(site, "device")),
+                fit(space, json_text(site, "space"), 10), bytes_of(site, "live_bytes", live),
+                json_u64(site, "live_blocks"), json_u64(site, "allocations"));
+    }
+    print_rest(out, cJSON_GetArraySize(sites), "calls");
+}
+
+static void print_threads(FILE *out, const cJSON *report) {
+    const cJSON *threads = json_get(report, "threads"), *thread;
+    int n = 0;
+    if (!cJSON_GetArraySize(threads)) return;
+    fprintf(out, "\n%-17s %8s %-8s %13s %9s %11s %8s\n", "by thread", "tid", "", "live", "blocks",
+            "allocations", "frees");
+    cJSON_ArrayForEach(thread, threads) {
+        char name[TEXT], state[TEXT], live[BYTES_TEXT];
+        uint64_t allocations = 0, frees = 0;
+        const cJSON *account;
+        if (n++ == LISTED) break;
+        cJSON_ArrayForEach(account, json_get(thread, "accounts")) {
+            allocations += json_u64(account, "allocations");
+            frees += json_u64(account, "frees");
+        }
+        const cJSON *earlier = json_get(thread, "earlier");
+        allocations -= json_u64(earlier, "allocations");
+        frees -= json_u64(earlier, "frees");
+        fprintf(out, "%-17s %8" PRIu64 " %-8s %13s %9" PRIu64 " %11" PRIu64 " %8" PRIu64 "\n",
+                fit(name, json_text(thread, "name"), 16), json_u64(thread, "tid"),
+                fit(state, json_text(thread, "state"), 8), bytes_of(thread, "live_bytes", live),
+                json_u64(thread, "live_blocks"), allocations, frees);
+    }
+    print_rest(out, cJSON_GetArraySize(threads), "threads");
+}
+
+static void print_failures(FILE *out, const cJSON *report) {
+    const cJSON *failures = json_get(report, "failures"), *failure;
+    uint64_t total = json_u64(report, "failures_total");
+    int skip = cJSON_GetArraySize(failures) - LISTED;
+    if (!total) return;
+    fprintf(out, "\nfailed calls: %" PRIu64 "%s\n", total, total > LISTED ? ", the last ones:" : "");
+    cJSON_ArrayForEach(failure, failures) {
+        char api[TEXT], result[TEXT], number[24], a[BYTES_TEXT], b[BYTES_TEXT];
+        if (skip-- > 0) continue;
+        snprintf(number, sizeof number, "%" PRIu64, json_u64(failure, "result"));
+        const char *name = json_text(failure, "result_name");
+        fprintf(out, "  %s: %s\n", fit(api, json_text(failure, "api"), 34),
+                fit(result, name ? name : number, 42));
+        if (json_is_number(failure, "asked_bytes"))
+            fprintf(out, "    asked for %s with %s live", bytes_of(failure, "asked_bytes", a),
+                    bytes_of(failure, "live_bytes", b));
+        if (json_is_number(failure, "asked_bytes") && json_is_number(failure, "device_free_bytes"))
+            fprintf(out, ", %s last said to be free", bytes_of(failure, "device_free_bytes", a));
+        if (json_is_number(failure, "asked_bytes")) fputs("\n", out);
+        else if (json_text(failure, "key"))
+            fprintf(out, "    of %s\n", fit(api, json_text(failure, "key"), 20));
+    }
+}
+
+// ---- coverage -------------------------------------------------------------------------------
+
+static void print_wrapped(FILE *out, const char *text) {
+    char clean[TEXT];
+    while (*text) {
+        size_t n = strlen(text);
+        if (n > COLUMNS - 4) {
+            n = COLUMNS - 4;
+            while (n && text[n] != ' ') n--;
+            if (!n) n = COLUMNS - 4;
+        }
+        char part[COLUMNS];
+        snprintf(part, sizeof part, "%.*s", (int)n, text);
+        fprintf(out, "    %s\n", fit(clean, part, COLUMNS - 4));
+        text += n;
+        while (*text == ' ') text++;
+    }
+}
+
+static void print_coverage(FILE *out, const cJSON *report) {
+    const cJSON *coverage = json_get(report, "coverage"), *loss, *lookup;
+    const cJSON *losses = json_get(coverage, "losses"),
+                *lookups = json_get(coverage, "unwatched_lookups"),
+                *deepbind = json_get(coverage, "deepbind");
+    heading(out, "what was seen");
+    fprintf(out, "  %d of %" PRIu64 " watched entry points were called\n",
+            cJSON_GetArraySize(json_get(coverage, "entry_points")),
+            json_u64(coverage, "entry_points_known"));
+    if (json_is_true(coverage, "complete")) fputs("  nothing is known to be missing\n", out);
+    cJSON_ArrayForEach(loss, losses) {
+        char text[512];
+        const char *words = json_text(loss, "text");
+        snprintf(text, sizeof text, "%" PRIu64 " %s", json_u64(loss, "count"),
+                 words ? words : loss->string);
+        print_wrapped(out, text);
+    }
+    int n = cJSON_GetArraySize(lookups), listed = 0;
+    if (n) fprintf(out, "  %d names that sound like memory were looked up and are not watched:\n", n);
+    cJSON_ArrayForEach(lookup, lookups) {
+        char name[TEXT];
+        if (listed++ == LISTED) break;
+        fprintf(out, "    %s\n", fit(name, json_text(lookup, "name"), 60));
+    }
+    if (json_u64(deepbind, "count")) {
+        char path[TEXT];
+        fprintf(out,
+                "  %" PRIu64 " libraries were loaded with RTLD_DEEPBIND: their direct calls were\n"
+                "  not seen (MEMWATCH_DEEPBIND=clear makes them visible); the first:\n    %s\n",
+                json_u64(deepbind, "count"), fit(path, json_text(deepbind, "first"), 74));
+    }
+}
+
+static void print_check(FILE *out, const cJSON *report) {
+    const cJSON *ledger = json_get(report, "ledger"), *check = json_get(ledger, "check"), *line;
+    if (!cJSON_IsBool(json_get(check, "ok"))) return;
+    uint64_t in_flight = json_u64(ledger, "in_flight");
+    if (json_is_true(check, "ok")) {
+        fputs("  the ledger agrees with itself", out);
+        if (in_flight) fprintf(out, ", but for %" PRIu64 " events in flight", in_flight);
+        fputs("\n", out);
+        return;
+    }
+    fputs("  THE LEDGER DOES NOT AGREE WITH ITSELF: do not rely on these numbers\n", out);
+    cJSON_ArrayForEach(line, json_get(check, "differences"))
+        if (cJSON_IsString(line)) print_wrapped(out, line->valuestring);
+}
+
+void print_report(FILE *out, const cJSON *report) {
+    print_process(out, report);
+    print_totals(out, report);
+    print_devices(out, report);
+    print_pools(out, report);
+    print_sites(out, report);
+    print_threads(out, report);
+    print_failures(out, report);
+    print_coverage(out, report);
+    print_check(out, report);
+}

@@ -1,0 +1,407 @@
+// SPDX-License-Identifier: Apache-2.0
+//
+// Checked structs → what a process held and did (model.h).
+//
+// A reading of a busy process is not a photograph: events happen while we read. So the counters are
+// looked at again after the records; if they moved, everything is read anew, a few times, and what
+// still moved in the last reading is told (`moved`), for check.c to allow as much.
+#define _GNU_SOURCE // qsort_r
+#include "model.h"
+
+#include "memwatch.h"
+
+#include <stdlib.h>
+#include <string.h>
+
+#define ATTEMPTS       4
+#define THREADS_AT_ONCE 32u
+#define NOWHERE        UINT32_MAX // in a map from the file's indices to the model's
+
+// What is needed only while reading.
+struct reading {
+    struct model *m;
+    struct reader *r;
+    uint32_t account_of[MW_ACCOUNTS];
+    uint32_t *site_of, *thread_of;
+    struct mw_site *raw_site;
+    uint8_t *page_seen; // a page of cells belongs to one thread
+    uint64_t events;    // that the threads had counted
+};
+
+static const struct {
+    const char *name;
+    bool memory;
+} spaces[MW_SPACE_COUNT] = {
+    [MW_SPACE_NONE] = {"other", false},
+#define X(id, name, owned) [MW_SPACE_##id] = {name, owned},
+    MW_SPACES(X)
+#undef X
+};
+
+const char *space_name(enum mw_space space) { return spaces[space].name; }
+bool space_is_memory(enum mw_space space) { return spaces[space].memory; }
+
+uint64_t record_bytes(const struct reader_record *r) { return r->size & MW_MAX_BYTES; }
+
+uint64_t record_asked(const struct reader_record *r) {
+    uint64_t bytes = record_bytes(r), slack = 0;
+    // Of these two classes the field has another meaning.
+    if (r->class_ != MW_CLASS_HANDLE && r->class_ != MW_CLASS_MAPPING)
+        slack = mw_unpack_slack(r->birth >> 40);
+    return slack <= bytes ? bytes - slack : bytes;
+}
+
+uint64_t tally_live(const struct tally *t) { return t->allocated_bytes - t->freed_bytes; }
+
+uint64_t share_live(const struct model_share *s) {
+    return s->tally.allocated_bytes - s->own_bytes - s->remote_bytes;
+}
+
+void tally_add(struct tally *to, const struct tally *t) {
+    to->allocations += t->allocations;
+    to->allocated_bytes += t->allocated_bytes;
+    to->frees += t->frees;
+    to->freed_bytes += t->freed_bytes;
+    to->failed += t->failed;
+}
+
+static void hold(struct held *held, uint64_t bytes) {
+    held->blocks++;
+    held->bytes += bytes;
+}
+
+static void note_time(struct model *m, uint64_t ns) {
+    if (ns > m->last_ns) m->last_ns = ns;
+}
+
+// ---- accounts, sites, places, names ---------------------------------------------------------
+
+static uint32_t account_for(struct model *m, int device, enum mw_space space) {
+    for (unsigned i = 0; i < m->accounts; i++)
+        if (m->account[i].device == device && m->account[i].space == space) return i;
+    m->account[m->accounts] = (struct model_account){.device = device, .space = space};
+    return m->accounts++;
+}
+
+static void read_accounts(struct reading *g) {
+    const struct mw_account *raw = g->m->reader.header.account;
+    g->m->account = allocate(MW_ACCOUNTS, sizeof g->m->account[0]);
+    for (unsigned i = 0; i < MW_ACCOUNTS; i++) {
+        g->account_of[i] = NOWHERE;
+        if (raw[i].state != 2 || raw[i].space >= MW_SPACE_COUNT) continue;
+        g->account_of[i] = account_for(g->m, raw[i].device, raw[i].space);
+        struct model_account *a = &g->m->account[g->account_of[i]];
+        a->live_bytes += raw[i].bound; // less the threads' slack: add_thread
+        // Of two entries with the same pair the sum is an upper limit: they need not have had
+        // their peaks at the same time.
+        a->peak_bytes += raw[i].peak;
+        if (raw[i].peak_ms > a->peak_ms) a->peak_ms = raw[i].peak_ms;
+        note_time(g->m, raw[i].peak_ms * 1000000);
+    }
+}
+
+static int by_content(const void *a, const void *b, void *reading) {
+    const struct reading *g = reading;
+    const struct mw_site *x = &g->raw_site[*(const uint32_t *)a],
+                         *y = &g->raw_site[*(const uint32_t *)b];
+    uint32_t of_x = g->account_of[x->account], of_y = g->account_of[y->account];
+    if (x->api != y->api) return x->api < y->api ? -1 : 1;
+    if (x->driver_api != y->driver_api) return x->driver_api < y->driver_api ? -1 : 1;
+    return of_x < of_y ? -1 : of_x > of_y;
+}
+
+static int api_index(const struct model *m, uint16_t api) { return api < m->apis ? api : -1; }
+
+// Equal entries of the file become one: two threads may have interned the same site at once.
+static bool read_sites(struct reading *g) {
+    struct model *m = g->m;
+    uint32_t count = g->r->count[MW_CHUNK_SITES], ready = 0;
+    uint32_t *order = allocate(count, sizeof *order);
+    g->raw_site = allocate(count, sizeof g->raw_site[0]);
+    g->site_of = allocate(count, sizeof g->site_of[0]);
+    m->site = allocate(count, sizeof m->site[0]);
+    bool ok = reader_entries(g->r, MW_CHUNK_SITES, 0, count, g->raw_site);
+    for (uint32_t i = 0; ok && i < count; i++) {
+        g->site_of[i] = NOWHERE;
+        const struct mw_site *s = &g->raw_site[i];
+        if (s->state != 2) continue;
+        if (s->account < MW_ACCOUNTS && g->account_of[s->account] != NOWHERE) order[ready++] = i;
+        else m->misfits++;
+    }
+    qsort_r(order, ready, sizeof *order, by_content, g);
+    for (uint32_t i = 0; i < ready; i++) {
+        const struct mw_site *s = &g->raw_site[order[i]];
+        if (!i || by_content(&order[i - 1], &order[i], g) != 0)
+            m->site[m->sites++] =
+                (struct model_site){.api = api_index(m, s->api),
+                                    .driver_api = api_index(m, s->driver_api),
+                                    .account = g->account_of[s->account]};
+        g->site_of[order[i]] = m->sites - 1;
+    }
+    free(order);
+    return ok;
+}
+
+static bool read_tables(struct reading *g) {
+    struct model *m = g->m;
+    m->apis = g->r->count[MW_CHUNK_APIS];
+    m->places = g->r->count[MW_CHUNK_PLACES];
+    m->api = allocate(m->apis, sizeof m->api[0]);
+    m->place = allocate(m->places, sizeof m->place[0]);
+    m->place_held = allocate(m->places, sizeof m->place_held[0]);
+    read_accounts(g);
+    if (!reader_entries(g->r, MW_CHUNK_APIS, 0, m->apis, m->api) ||
+        !reader_entries(g->r, MW_CHUNK_PLACES, 0, m->places, m->place))
+        return false;
+    for (unsigned i = 0; i < m->apis; i++) m->api[i].name[sizeof m->api[i].name - 1] = '\0';
+    return read_sites(g);
+}
+
+// ---- threads --------------------------------------------------------------------------------
+
+// Calls `each` for the cells of a thread, wherever they are.
+static bool walk_cells(struct reading *g, const struct mw_thread *t,
+                       void (*each)(struct reading *, const struct mw_cell *, void *),
+                       void *argument) {
+    struct mw_cell_page page = t->cells;
+    uint32_t next = t->more_cells;
+    for (;;) {
+        for (unsigned i = 0; i < MW_CELLS; i++)
+            if (page.cell[i].site) each(g, &page.cell[i], argument);
+        if (!next || next > g->r->count[MW_CHUNK_CELLS] || g->page_seen[next - 1]) return true;
+        g->page_seen[next - 1] = 1;
+        if (!reader_entries(g->r, MW_CHUNK_CELLS, next - 1, 1, &page)) return false;
+        next = page.cell[0].next_page;
+    }
+}
+
+static bool walk_threads(struct reading *g,
+                         bool (*each)(struct reading *, uint32_t index, const struct mw_thread *)) {
+    uint32_t count = g->r->count[MW_CHUNK_THREADS];
+    struct mw_thread *block = allocate(THREADS_AT_ONCE, sizeof *block);
+    bool ok = true;
+    free(g->page_seen);
+    g->page_seen = allocate(g->r->count[MW_CHUNK_CELLS], 1);
+    for (uint32_t from = 0; ok && from < count; from += THREADS_AT_ONCE) {
+        uint32_t n = count - from < THREADS_AT_ONCE ? count - from : THREADS_AT_ONCE;
+        ok = reader_entries(g->r, MW_CHUNK_THREADS, from, n, block);
+        for (uint32_t i = 0; ok && i < n; i++)
+            if (block[i].state != MW_THREAD_UNUSED) ok = each(g, from + i, &block[i]);
+    }
+    free(block);
+    return ok;
+}
+
+static void add_cell(struct reading *g, const struct mw_cell *c, void *argument) {
+    struct model *m = g->m;
+    struct model_thread *t = argument;
+    struct tally tally = {c->allocations, c->bytes_in, c->own_frees + c->foreign_frees,
+                          c->own_bytes + c->foreign_bytes, c->failed};
+    g->events += tally.allocations + tally.frees;
+    uint32_t raw = c->site - 1;
+    uint32_t site = raw < g->r->count[MW_CHUNK_SITES] ? g->site_of[raw] : NOWHERE;
+    if (site == NOWHERE) {
+        m->misfits++;
+        return;
+    }
+    struct model_share *share = &t->share[m->site[site].account];
+    tally_add(&m->site[site].tally, &tally);
+    tally_add(&m->account[m->site[site].account].tally, &tally);
+    tally_add(&share->tally, &tally);
+    share->own_frees += c->own_frees;
+    share->own_bytes += c->own_bytes;
+}
+
+// What stands in the block by account: frees of its blocks by others, and the slack.
+static void add_accounts(struct reading *g, const struct mw_thread *raw, struct model_thread *t) {
+    for (unsigned i = 0; i < MW_ACCOUNTS; i++) {
+        uint64_t bytes = raw->remote[i].bytes, frees = raw->remote[i].frees;
+        uint32_t account = g->account_of[i];
+        if (account == NOWHERE) {
+            if (bytes || frees || raw->slack[i]) g->m->misfits++;
+            continue;
+        }
+        t->share[account].remote_bytes += bytes;
+        t->share[account].remote_frees += frees;
+        g->m->account[account].live_bytes -= raw->slack[i];
+    }
+}
+
+static bool add_thread(struct reading *g, uint32_t index, const struct mw_thread *raw) {
+    struct model *m = g->m;
+    if (raw->state > MW_THREAD_SHARED) m->misfits++;
+    struct model_thread *t = &m->thread[m->threads];
+    *t = (struct model_thread){
+        .state = raw->state,
+        .tid = raw->tid,
+        .earlier = raw->earlier,
+        .in_flight = raw->in_flight != 0,
+        .started_ns = raw->started_ns,
+        .ended_ns = raw->ended_ns,
+        .before = {raw->before_allocations, raw->before_bytes, raw->before_frees,
+                   raw->before_freed_bytes, 0},
+        .share = allocate(m->accounts, sizeof(struct model_share)),
+    };
+    memcpy(t->name, raw->name, sizeof raw->name);
+    g->thread_of[index] = m->threads++;
+    note_time(m, t->started_ns);
+    note_time(m, t->ended_ns);
+    for (unsigned i = 0; i < MW_APIS; i++) m->calls[i] += raw->calls[i];
+    add_accounts(g, raw, t);
+    return walk_cells(g, raw, add_cell, t);
+}
+
+static bool read_threads(struct reading *g) {
+    uint32_t count = g->r->count[MW_CHUNK_THREADS];
+    g->thread_of = allocate(count, sizeof g->thread_of[0]);
+    memset(g->thread_of, 0xff, count * sizeof g->thread_of[0]); // NOWHERE
+    g->m->thread = allocate(count, sizeof g->m->thread[0]);
+    return walk_threads(g, add_thread);
+}
+
+static void add_events(struct reading *g, const struct mw_cell *c, void *unused) {
+    (void)unused;
+    g->events += c->allocations + c->own_frees + c->foreign_frees;
+}
+
+static bool look_again(struct reading *g, uint32_t index, const struct mw_thread *raw) {
+    struct model *m = g->m;
+    uint32_t known = g->thread_of[index];
+    if (known == NOWHERE) g->events++; // began meanwhile: its events follow
+    else if (raw->in_flight) m->thread[known].in_flight = true;
+    return walk_cells(g, raw, add_events, NULL);
+}
+
+// ---- records --------------------------------------------------------------------------------
+
+// The largest blocks, as a heap whose root is the smallest of them.
+static bool smaller(const struct model_block *a, const struct model_block *b) {
+    uint64_t x = record_bytes(&a->record), y = record_bytes(&b->record);
+    if (x != y) return x < y;
+    return a->record.key > b->record.key; // for equal sizes the lowest keys, so that order is fixed
+}
+
+static void keep_largest(struct model *m, const struct model_block *block) {
+    struct model_block *heap = m->largest;
+    unsigned i;
+    if (m->largest_count < LARGEST_BLOCKS) {
+        for (i = m->largest_count++; i && smaller(block, &heap[(i - 1) / 2]); i = (i - 1) / 2)
+            heap[i] = heap[(i - 1) / 2];
+    } else {
+        if (!smaller(&heap[0], block)) return;
+        for (i = 0; 2 * i + 1 < LARGEST_BLOCKS;) {
+            unsigned child = 2 * i + 1;
+            if (child + 1 < LARGEST_BLOCKS && smaller(&heap[child + 1], &heap[child])) child++;
+            if (!smaller(&heap[child], block)) break;
+            heap[i] = heap[child];
+            i = child;
+        }
+    }
+    heap[i] = *block;
+}
+
+static int largest_first(const void *a, const void *b) { return smaller(a, b) ? 1 : -1; }
+
+static void add_record(void *context, const struct reader_record *record) {
+    struct reading *g = context;
+    struct model *m = g->m;
+    uint32_t site = (uint32_t)record->owner, thread = record->owner >> 32 & 0xffff;
+    uint32_t place = (uint32_t)(record->size >> 48);
+    uint64_t bytes = record_bytes(record);
+    site = site < g->r->count[MW_CHUNK_SITES] ? g->site_of[site] : NOWHERE;
+    thread = thread < g->r->count[MW_CHUNK_THREADS] ? g->thread_of[thread] : NOWHERE;
+    m->records++;
+    if (site == NOWHERE || thread == NOWHERE || place >= m->places) {
+        m->misfits++;
+        return;
+    }
+    unsigned account = m->site[site].account;
+    hold(&m->account[account].held, bytes);
+    hold(&m->site[site].held, bytes);
+    hold(&m->thread[thread].share[account].held, bytes);
+    if (m->account[account].space != MW_SPACE_GRAPH) hold(&m->place_held[place], bytes);
+    if (record->class_ != MW_CLASS_MAPPING)
+        note_time(m, (record->birth & ((UINT64_C(1) << 40) - 1)) * 1000000);
+    keep_largest(m, &(struct model_block){*record, site, thread, place});
+}
+
+// ---- the whole ------------------------------------------------------------------------------
+
+static void note_header_times(struct model *m) {
+    const struct mw_header *h = &m->reader.header;
+    note_time(m, h->exiting_ns);
+    for (unsigned i = 0; i < MW_FAILURES; i++)
+        if (h->failure[i].sequence) note_time(m, h->failure[i].when_ns);
+    for (unsigned i = 0; i < MW_DEVICES; i++) note_time(m, h->device[i].info_ns);
+    for (unsigned i = 0; i < MW_CONTEXTS; i++) note_time(m, h->context[i].ended_ns);
+}
+
+static bool read_once(struct reading *g) {
+    struct model *m = g->m;
+    if (!read_tables(g) || !read_threads(g)) return false;
+    uint64_t before = g->events;
+    if (!reader_records(g->r, add_record, g)) return false;
+    // Failures and how it ended may have changed, too: the later header is the better one, but for
+    // the accounts, which are in the model already.
+    uint32_t tables[READER_KINDS];
+    memcpy(tables, g->r->count, sizeof tables);
+    if (reader_refresh(g->r) != READER_OK) return false;
+    bool grown = memcmp(tables, g->r->count, sizeof tables) != 0;
+    memcpy(g->r->count, tables, sizeof tables);
+    g->events = 0;
+    if (!walk_threads(g, look_again)) return false;
+    // Modulo 2^64 it is small for a file that makes sense. A table that grew: events, though we do
+    // not know how many; the next attempt will.
+    m->moved = g->events - before + grown;
+    for (unsigned i = 0; i < m->threads; i++) {
+        const struct model_thread *t = &m->thread[i];
+        m->inflight += t->in_flight;
+        // Threads that share a block cannot mark what they are at.
+        if (t->state == MW_THREAD_SHARED)
+            for (unsigned a = 0; a < m->accounts; a++)
+                if (t->share[a].tally.allocations || t->share[a].tally.frees) {
+                    m->inflight += m->reader.header.losses[MW_LOSS_THREADS];
+                    break;
+                }
+    }
+    qsort(m->largest, m->largest_count, sizeof m->largest[0], largest_first);
+    note_header_times(m);
+    return true;
+}
+
+// All but the reader.
+static void release(struct model *m) {
+    for (unsigned i = 0; i < m->threads; i++) free(m->thread[i].share);
+    free(m->account);
+    free(m->site);
+    free(m->thread);
+    free(m->place);
+    free(m->place_held);
+    free(m->api);
+    memset((char *)m + sizeof m->reader, 0, sizeof *m - sizeof m->reader);
+}
+
+void model_free(struct model *m) {
+    reader_close(&m->reader);
+    release(m);
+}
+
+enum reader_status model_read(struct model *m, const char *path) {
+    memset(m, 0, sizeof *m);
+    if (reader_open(&m->reader, path) != READER_OK) return m->reader.status;
+    bool ok = true;
+    for (int attempt = 1; ok; attempt++) {
+        struct reading g = {.m = m, .r = &m->reader};
+        ok = read_once(&g);
+        free(g.site_of);
+        free(g.thread_of);
+        free(g.raw_site);
+        free(g.page_seen);
+        if (!ok || !m->moved || attempt == ATTEMPTS) break;
+        release(m);
+        ok = reader_refresh(&m->reader) == READER_OK;
+    }
+    reader_close(&m->reader);
+    if (!ok) release(m);
+    return ok ? READER_OK : m->reader.status;
+}

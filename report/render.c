@@ -1,0 +1,118 @@
+// SPDX-License-Identifier: Apache-2.0
+//
+// A ledger becomes a report file (memwatch.h).
+//
+// Several may render the same ledger at once: the monitor, `memwatch run`, somebody with `memwatch
+// report`. Each writes a file of its own beside the final name and renames it, so that the final
+// name always holds a whole report; and all make the same one, from the same file.
+#include "emit.h"
+#include "memwatch.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <limits.h>
+#include <stdarg.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+__attribute__((format(printf, 2, 3))) static void explain(struct rendered *out, const char *format,
+                                                          ...) {
+    va_list arguments;
+    va_start(arguments, format);
+    vsnprintf(out->error, sizeof out->error, format, arguments);
+    va_end(arguments);
+}
+
+static bool write_all(int fd, const char *text, size_t bytes) {
+    while (bytes) {
+        ssize_t n = write(fd, text, bytes);
+        if (n < 0 && errno == EINTR) continue;
+        if (n <= 0) return false;
+        text += n;
+        bytes -= (size_t)n;
+    }
+    return true;
+}
+
+// Writes `path` at once or not at all. errno tells why not.
+static bool write_beside(const char *path, const char *text) {
+    char beside[PATH_MAX + 32];
+    int n = snprintf(beside, sizeof beside, "%s.%d.tmp", path, (int)getpid());
+    if (n >= (int)sizeof beside) return errno = ENAMETOOLONG, false;
+    unlink(beside); // of an earlier process with our pid
+    int fd = open(beside, O_WRONLY | O_CREAT | O_EXCL | O_NOFOLLOW | O_CLOEXEC, 0600);
+    if (fd < 0) return false;
+    // A full disk may show only in fsync or close (network file systems).
+    bool ok = write_all(fd, text, strlen(text)) && (fsync(fd) == 0 || errno == EINVAL);
+    int error = errno;
+    if (close(fd) != 0 && ok) ok = false, error = errno;
+    if (ok && rename(beside, path) != 0) ok = false, error = errno;
+    if (!ok) unlink(beside);
+    errno = error;
+    return ok;
+}
+
+// The ledger's file name with another ending.
+static void report_name(const char *ledger, char out[NAME_MAX + 8]) {
+    const char *slash = strrchr(ledger, '/'), *name = slash ? slash + 1 : ledger;
+    size_t n = strnlen(name, NAME_MAX);
+    if (n > 7 && !strcmp(name + n - 7, ".ledger")) n -= 7;
+    snprintf(out, NAME_MAX + 8, "%.*s.json", (int)n, name);
+}
+
+static bool write_somewhere(const struct model *m, const char *ledger, const char *text,
+                            struct rendered *out) {
+    const struct mw_header *h = &m->reader.header;
+    struct report_folders folders;
+    char name[NAME_MAX + 8];
+    report_name(ledger, name);
+    report_folders(h->report_dir, h->cwd, &folders);
+    for (size_t i = 0; i < folders.count; i++) {
+        const char *slash = strcmp(folders.path[i], "/") ? "/" : "";
+        snprintf(out->path, sizeof out->path, "%s%s%s", folders.path[i], slash, name);
+        errno = EACCES;
+        if (report_folder_ready(&folders, i) && write_beside(out->path, text)) return true;
+        explain(out, "cannot write %.300s: %s", out->path, strerror(errno));
+    }
+    out->path[0] = '\0';
+    return false;
+}
+
+static void sum_up(const struct model *m, struct rendered *out) {
+    for (unsigned i = 0; i < m->accounts; i++) {
+        if (!space_is_memory(m->account[i].space)) continue;
+        out->live_bytes += m->account[i].held.bytes;
+        out->live_blocks += m->account[i].held.blocks;
+    }
+    for (unsigned i = 0; i < MW_LOSS_COUNT; i++)
+        // Bytes are no events, and a folded handle is not lost.
+        if (i != MW_LOSS_RECORD_BYTES && i != MW_LOSS_FOLDED)
+            out->losses += m->reader.header.losses[i];
+}
+
+enum exit_code render_ledger(const char *ledger, enum rendering rendering, struct rendered *out) {
+    struct model *m = allocate(1, sizeof *m);
+    struct check check;
+    memset(out, 0, sizeof *out);
+    if (model_read(m, ledger) != READER_OK) {
+        explain(out, "%s", m->reader.error);
+        free(m);
+        return EXIT_DAMAGED;
+    }
+    check_model(m, &check);
+    cJSON *report = report_document(m, &check, ledger, rendering == RENDER_INTERIM);
+    char *text = cJSON_PrintBuffered(report, 1 << 16, true);
+    sum_up(m, out);
+    enum exit_code code = EXIT_NOTHING;
+    if (!text) explain(out, "out of memory");
+    else if (write_somewhere(m, ledger, text, out)) code = EXIT_OK;
+    if (code == EXIT_OK) out->error[0] = '\0';
+    if (code == EXIT_OK && rendering == RENDER_FINAL) unlink(ledger);
+    free(text);
+    cJSON_Delete(report);
+    model_free(m);
+    free(m);
+    return code;
+}

@@ -1,0 +1,232 @@
+// SPDX-License-Identifier: Apache-2.0
+//
+// memwatch report: what a ledger, a report, a folder of them or a process has to tell.
+#define _GNU_SOURCE // versionsort
+#include "emit.h"
+#include "memwatch.h"
+#include "source.h"
+#include "summary.h"
+
+#include <dirent.h>
+#include <errno.h>
+#include <getopt.h>
+#include <limits.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+static const char help[] =
+    "Usage: memwatch report [OPTION]... FILE|DIR|PID\n"
+    "\n"
+    "Shows what was recorded. FILE is a ledger, also of a process that still runs, or a\n"
+    "JSON report. DIR is a folder of them: a line for each and totals. PID is a process,\n"
+    "running or dead, whose ledger or report can be found.\n"
+    "\n"
+    "      --format FORMAT  text (default) or json\n"
+    "      --check          tell whether the ledger agrees with itself, instead of text\n"
+    "  -o, --output FILE    write to FILE instead of standard output\n"
+    "      --sweep          also turn each ledger whose process is dead into a JSON report\n"
+    "                       where the process would have wanted it, and remove the ledger\n"
+    "  -h, --help           this text\n"
+    "\n"
+    "Exit status: 0; 1 a check did not hold; 2 wrong usage; 3 a file is unreadable, damaged,\n"
+    "not ours or of a later version; 4 there is nothing to report.\n";
+
+struct options {
+    bool json, check, sweep;
+    const char *output, *subject;
+};
+
+// -1: go on.
+static int read_command_line(int argc, char **argv, struct options *o) {
+    static const struct option options[] = {{"format", required_argument, NULL, 'f'},
+                                            {"check", no_argument, NULL, 'c'},
+                                            {"output", required_argument, NULL, 'o'},
+                                            {"sweep", no_argument, NULL, 's'},
+                                            {"help", no_argument, NULL, 'h'},
+                                            {0}};
+    optind = 1;
+    opterr = 0;
+    for (int c; (c = getopt_long(argc, argv, "ho:", options, NULL)) != -1;) {
+        bool known = c != '?';
+        if (c == 'h') {
+            fputs(help, stdout);
+            return EXIT_OK;
+        }
+        if (c == 'c') o->check = true;
+        if (c == 's') o->sweep = true;
+        if (c == 'o') o->output = optarg;
+        if (c == 'f') {
+            o->json = !strcmp(optarg, "json");
+            known = o->json || !strcmp(optarg, "text");
+        }
+        if (!known)
+            return fail(EXIT_USAGE, "report: wrong argument '%s'; see `memwatch report --help`",
+                        argv[optind - 1]);
+    }
+    if (optind + 1 != argc)
+        return fail(EXIT_USAGE, "report: one FILE, DIR or PID is needed; see `memwatch report "
+                                "--help`");
+    o->subject = argv[optind];
+    return -1;
+}
+
+static void print_json(FILE *out, const cJSON *document) {
+    char *text = cJSON_PrintBuffered(document, 1 << 16, true);
+    if (!text) exit(fail(EXIT_DAMAGED, "out of memory"));
+    fputs(text, out);
+    fputs("\n", out);
+    free(text);
+}
+
+// ---- one file -------------------------------------------------------------------------------
+
+static bool check_holds(const struct source *s) {
+    if (s->is_ledger) return s->check.ok;
+    return json_is_true(json_get(json_get(s->report, "ledger"), "check"), "ok");
+}
+
+// What holds and what does not, a line each.
+static void print_check(FILE *out, const struct source *s) {
+    const cJSON *ledger = json_get(s->report, "ledger"), *line;
+    uint64_t in_flight = json_u64(ledger, "in_flight");
+    for (unsigned i = 0; i < s->check.rows; i++) {
+        const struct check_row *row = &s->check.row[i];
+        fprintf(out, "%s  ", row->ok ? "ok   " : "WRONG");
+        fprintf(out, "%llu %s", (unsigned long long)row->compared, row->holds);
+        if (row->differing)
+            fprintf(out, " (off by %llu)", (unsigned long long)row->differing);
+        fputs("\n", out);
+    }
+    cJSON_ArrayForEach(line, json_get(json_get(ledger, "check"), "differences")) {
+        char text[FIT_TEXT];
+        if (cJSON_IsString(line)) fprintf(out, "       %s\n", fit(text, line->valuestring, 80));
+    }
+    if (in_flight)
+        fprintf(out, "%llu events in flight are allowed for\n", (unsigned long long)in_flight);
+    fprintf(out, check_holds(s) ? "the ledger agrees with itself\n"
+                                : "the ledger does not agree with itself\n");
+}
+
+// A dead process's ledger becomes a report.
+static enum exit_code sweep(const char *path, const struct source *s) {
+    struct rendered rendered;
+    if (!s->is_ledger || s->alive) return EXIT_OK;
+    enum exit_code code = render_ledger(path, RENDER_FINAL, &rendered);
+    if (code != EXIT_OK) return (enum exit_code)fail(code, "%s: %s", path, rendered.error);
+    fprintf(stderr, "memwatch: %s\n", rendered.path);
+    return EXIT_OK;
+}
+
+static enum exit_code report_file(FILE *out, const char *path, const struct options *o) {
+    struct source s;
+    enum exit_code code = source_read(path, &s);
+    if (code != EXIT_OK) return (enum exit_code)fail(code, "%s: %s", path, s.error);
+    if (o->json) print_json(out, s.report);
+    else if (o->check) print_check(out, &s);
+    else print_report(out, s.report);
+    if (o->check && !check_holds(&s)) code = EXIT_FINDING;
+    if (o->sweep) {
+        enum exit_code swept = sweep(path, &s);
+        if (code == EXIT_OK) code = swept;
+    }
+    source_free(&s);
+    return code;
+}
+
+// ---- a folder -------------------------------------------------------------------------------
+
+static int ours(const struct dirent *e) {
+    return is_ledger_name(e->d_name) || is_report_name(e->d_name);
+}
+
+// A ledger's report so far stands beside it under the same name: the ledger knows better.
+static bool superseded(char *const name[], int n, int i) {
+    if (!is_report_name(name[i])) return false;
+    size_t stem = strlen(name[i]) - strlen("json");
+    for (int k = 0; k < n; k++)
+        if (is_ledger_name(name[k]) && strlen(name[k]) == stem + strlen("ledger") &&
+            !strncmp(name[k], name[i], stem))
+            return true;
+    return false;
+}
+
+static enum exit_code report_folder(FILE *out, const char *folder, const struct options *o) {
+    struct dirent **entry;
+    int n = scandir(folder, &entry, ours, versionsort); // rank2 before rank10
+    if (n < 0) return (enum exit_code)fail(EXIT_DAMAGED, "%s: %s", folder, strerror(errno));
+    char **name = allocate((size_t)n, sizeof *name);
+    for (int i = 0; i < n; i++) name[i] = entry[i]->d_name;
+    struct summary sum;
+    enum exit_code worst = EXIT_OK;
+    summary_begin(&sum, o->json ? NULL : out, folder);
+    for (int i = 0; i < n; i++) {
+        char path[PATH_MAX];
+        struct source s;
+        if (superseded(name, n, i) ||
+            snprintf(path, sizeof path, "%s/%s", folder, name[i]) >= (int)sizeof path)
+            continue;
+        enum exit_code code = source_read(path, &s);
+        if (code == EXIT_NOTHING) continue; // rendered and removed since the folder was read
+        if (code == EXIT_OK) {
+            bool holds = check_holds(&s);
+            summary_add(&sum, name[i], s.report, holds);
+            if (o->check && !holds) {
+                fail(EXIT_FINDING, "%s: the ledger does not agree with itself", path);
+                code = EXIT_FINDING;
+            }
+            if (o->sweep && sweep(path, &s) != EXIT_OK) code = EXIT_DAMAGED;
+        } else {
+            fail(code, "%s: %s", path, s.error);
+            summary_add_unreadable(&sum, name[i], s.error);
+        }
+        source_free(&s);
+        if (code > worst) worst = code;
+    }
+    cJSON *document = summary_end(&sum);
+    if (o->json) print_json(out, document);
+    cJSON_Delete(document);
+    for (int i = 0; i < n; i++) free(entry[i]);
+    free(entry);
+    free(name);
+    if (worst == EXIT_OK && !sum.reports)
+        return (enum exit_code)fail(EXIT_NOTHING, "%s: no ledgers and no reports in it", folder);
+    return worst;
+}
+
+// ---- the command ----------------------------------------------------------------------------
+
+static enum exit_code report_subject(FILE *out, const struct options *o) {
+    struct stat st;
+    char path[PATH_MAX], *end;
+    if (stat(o->subject, &st) == 0)
+        return S_ISDIR(st.st_mode) ? report_folder(out, o->subject, o)
+                                   : report_file(out, o->subject, o);
+    errno = 0;
+    long pid = strtol(o->subject, &end, 10);
+    if (*end || errno || pid <= 0 || pid > INT_MAX)
+        return (enum exit_code)fail(EXIT_NOTHING, "%s: no such file or folder, and not a process id",
+                                    o->subject);
+    if (source_find(pid, path, sizeof path)) return report_file(out, path, o);
+    return (enum exit_code)fail(EXIT_NOTHING,
+                                "no ledger and no report of process %ld: give the file, or set "
+                                "MEMWATCH_LEDGER_DIR or MEMWATCH_DIR as for the process",
+                                pid);
+}
+
+int cmd_report(int argc, char **argv) {
+    struct options o = {0};
+    int code = read_command_line(argc, argv, &o);
+    if (code >= 0) return code;
+    FILE *out = o.output ? fopen(o.output, "we") : stdout;
+    if (!out) return fail(EXIT_USAGE, "report: cannot write %s: %s", o.output, strerror(errno));
+    code = report_subject(out, &o);
+    // A full disk shows late.
+    bool written = !ferror(out) && fflush(out) == 0;
+    if (o.output && fclose(out) != 0) written = false;
+    if (!written)
+        return fail(EXIT_DAMAGED, "report: cannot write %s: %s",
+                    o.output ? o.output : "standard output", strerror(errno));
+    return code;
+}

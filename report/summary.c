@@ -1,0 +1,144 @@
+// SPDX-License-Identifier: Apache-2.0
+//
+// The ranks of a job side by side (summary.h).
+//
+// Sums are by space, not by device: device 0 of one process need not be device 0 of another (hosts,
+// CUDA_VISIBLE_DEVICES). Peaks are not added up, since they were at different times.
+#include "summary.h"
+
+#include "emit.h"
+#include "memwatch.h"
+#include "units.h"
+
+#include <inttypes.h>
+#include <string.h>
+
+#define TABLE "%4s %8s  %-14s %-16s %11s %11s %8s\n"
+
+void summary_begin(struct summary *s, FILE *table, const char *folder) {
+    memset(s, 0, sizeof *s);
+    s->table = table;
+    s->document = cJSON_CreateObject();
+    json_add_text(s->document, "schema", MEMWATCH_FOLDER_SCHEMA);
+    json_add_text(s->document, "folder", folder);
+    s->list = json_add_array(s->document, "reports");
+    s->unreadable = json_add_array(s->document, "unreadable");
+}
+
+// What is counted as memory, in all spaces together; the highest peak of a single space.
+struct sums {
+    uint64_t live, peak, failed;
+};
+
+static void add_total(struct summary *s, const cJSON *total) {
+    const char *space = json_text(total, "space");
+    unsigned i = 0;
+    while (i < s->spaces && space && strcmp(s->space[i].space, space) != 0) i++;
+    if (!space || strlen(space) >= sizeof s->space[0].space || i == SUMMARY_SPACES) return;
+    struct summary_space *to = &s->space[i];
+    if (i == s->spaces) {
+        s->spaces++;
+        strcpy(to->space, space);
+        to->memory = json_is_true(total, "counted_as_memory");
+    }
+    uint64_t peak = json_u64(total, "peak_bytes");
+    to->live += json_u64(total, "live_bytes");
+    to->blocks += json_u64(total, "live_blocks");
+    to->allocations += json_u64(total, "allocations");
+    to->failed += json_u64(total, "failed");
+    if (peak > to->highest_peak) to->highest_peak = peak;
+}
+
+static struct sums sum_up(const cJSON *report) {
+    struct sums sums = {0};
+    const cJSON *total;
+    cJSON_ArrayForEach(total, json_get(report, "totals")) {
+        sums.failed += json_u64(total, "failed");
+        if (!json_is_true(total, "counted_as_memory")) continue;
+        sums.live += json_u64(total, "live_bytes");
+        if (json_u64(total, "peak_bytes") > sums.peak) sums.peak = json_u64(total, "peak_bytes");
+    }
+    return sums;
+}
+
+static const char *ending(const cJSON *process, char out[32]) {
+    const cJSON *exit = json_get(process, "exit");
+    const char *kind = json_text(exit, "kind");
+    if (kind && !strcmp(kind, "code"))
+        snprintf(out, 32, "exit code %" PRId64, json_i64(exit, "code"));
+    else if (kind && !strcmp(kind, "signal"))
+        snprintf(out, 32, "signal %" PRId64, json_i64(exit, "signal"));
+    else snprintf(out, 32, "%s", kind ? kind : "unknown");
+    return out;
+}
+
+static void print_line(const struct summary *s, const cJSON *report, bool holds) {
+    const cJSON *process = json_get(report, "process");
+    struct sums sums = sum_up(report);
+    char rank[24] = "-", pid[24], end[32], host[FIT_TEXT], cut[FIT_TEXT], failed[24];
+    char live[BYTES_TEXT], peak[BYTES_TEXT];
+    if (s->reports == 1)
+        fprintf(s->table, TABLE, "rank", "pid", "host", "ended", "live", "peak", "failed");
+    if (json_is_number(process, "rank"))
+        snprintf(rank, sizeof rank, "%" PRIu64, json_u64(process, "rank"));
+    snprintf(pid, sizeof pid, "%" PRIu64, json_u64(process, "pid"));
+    snprintf(failed, sizeof failed, "%" PRIu64, sums.failed);
+    fprintf(s->table, TABLE, rank, pid, fit(host, json_text(process, "host"), 14),
+            fit(cut, ending(process, end), 16), bytes_text(sums.live, live),
+            bytes_text(sums.peak, peak), failed);
+    if (!holds) fputs("      its ledger does not agree with itself\n", s->table);
+    if (!json_is_true(json_get(report, "coverage"), "complete"))
+        fputs("      incomplete: see `coverage` of its report\n", s->table);
+}
+
+void summary_add(struct summary *s, const char *file, const cJSON *report, bool check_holds) {
+    const cJSON *total;
+    s->reports++;
+    cJSON_ArrayForEach(total, json_get(report, "totals")) add_total(s, total);
+    if (s->table) print_line(s, report, check_holds);
+    cJSON *entry = json_add_object(s->list, NULL);
+    json_add_text(entry, "file", file);
+    const char *const copied[] = {"process", "totals", "failures_total"};
+    for (unsigned i = 0; i < sizeof copied / sizeof copied[0]; i++) {
+        const cJSON *item = json_get(report, copied[i]);
+        if (item) cJSON_AddItemToObject(entry, copied[i], cJSON_Duplicate(item, true));
+    }
+    json_add_bool(entry, "complete", json_is_true(json_get(report, "coverage"), "complete"));
+    json_add_bool(entry, "check_ok", check_holds);
+}
+
+void summary_add_unreadable(struct summary *s, const char *file, const char *error) {
+    cJSON *entry = json_add_object(s->unreadable, NULL);
+    json_add_text(entry, "file", file);
+    json_add_text(entry, "error", error);
+}
+
+static void print_totals(const struct summary *s) {
+    fprintf(s->table, "\n%u process%s%*s%11s %9s %13s %11s %8s\n", s->reports,
+            s->reports == 1 ? "" : "es", 6, "", "live", "blocks", "highest peak", "allocations",
+            "failed");
+    for (unsigned i = 0; i < s->spaces; i++) {
+        const struct summary_space *t = &s->space[i];
+        char name[FIT_TEXT], live[BYTES_TEXT], peak[BYTES_TEXT];
+        fprintf(s->table, "%-17s%11s %9" PRIu64 " %13s %11" PRIu64 " %8" PRIu64 "\n",
+                fit(name, t->space, 16), bytes_text(t->live, live), t->blocks,
+                bytes_text(t->highest_peak, peak), t->allocations, t->failed);
+    }
+}
+
+cJSON *summary_end(struct summary *s) {
+    if (s->table && s->reports) print_totals(s);
+    cJSON *totals = json_add_array(s->document, "totals");
+    for (unsigned i = 0; i < s->spaces; i++) {
+        const struct summary_space *t = &s->space[i];
+        cJSON *total = json_add_object(totals, NULL);
+        json_add_text(total, "space", t->space);
+        json_add_bool(total, "counted_as_memory", t->memory);
+        json_add_u64(total, "live_bytes", t->live);
+        json_add_u64(total, "live_blocks", t->blocks);
+        json_add_u64(total, "highest_peak_bytes", t->highest_peak);
+        json_add_u64(total, "allocations", t->allocations);
+        json_add_u64(total, "failed", t->failed);
+    }
+    return s->document;
+}
