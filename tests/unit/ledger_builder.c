@@ -1,0 +1,319 @@
+// SPDX-License-Identifier: Apache-2.0
+//
+// Ledger files for tests (ledger_builder.h).
+#include "ledger_builder.h"
+
+#include <assert.h>
+#include <fcntl.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+#define MAX_SITES  1024u
+#define MAX_PLACES 1024u
+#define START_NS   UINT64_C(1750000000123000000) // 2025-06-15T15:06:40.123Z
+
+// Growing moves the image: the chunks in the directory say where everything is.
+static void point(struct builder *b) {
+    b->header = (struct mw_header *)b->image;
+    b->thread = NULL;
+    for (unsigned i = 0; i < MW_CHUNKS; i++) {
+        const struct mw_chunk *c = &b->header->chunk[i];
+        void *at = b->image + c->offset;
+        // Of each kind the first chunk is the one that the functions below fill.
+        if (c->kind == MW_CHUNK_THREADS && !b->thread) b->thread = at;
+        if (c->kind == MW_CHUNK_SITES) b->site = at;
+        if (c->kind == MW_CHUNK_PLACES) b->place = at;
+        if (c->kind == MW_CHUNK_APIS) b->api = at;
+        if (c->kind == MW_CHUNK_RECORDS) b->record = at;
+    }
+}
+
+void *builder_chunk(struct builder *b, enum mw_chunk_kind kind, unsigned count, size_t bytes) {
+    size_t offset = b->bytes, rounded = (bytes + 4095) & ~(size_t)4095;
+    b->image = realloc(b->image, offset + rounded);
+    if (!b->image) abort();
+    memset(b->image + offset, 0, rounded);
+    b->bytes += rounded;
+    b->header = (struct mw_header *)b->image;
+    unsigned i = 0;
+    while (b->header->chunk[i].kind) i++;
+    assert(i < MW_CHUNKS);
+    b->header->chunk[i] = (struct mw_chunk){offset, rounded, count, kind};
+    b->header->file_bytes = b->bytes;
+    point(b);
+    return b->image + offset;
+}
+
+static void fill_header(struct mw_header *h) {
+    memcpy(h->magic, MW_MAGIC, sizeof h->magic);
+    h->format = MW_FORMAT;
+    h->order = MW_ORDER;
+    h->header_bytes = sizeof(struct mw_header);
+    h->thread_bytes = sizeof(struct mw_thread);
+    h->cell_bytes = sizeof(struct mw_cell);
+    h->site_bytes = sizeof(struct mw_site);
+    h->place_bytes = sizeof(struct mw_place);
+    h->api_bytes = sizeof(struct mw_api);
+    h->record_bytes = sizeof(struct mw_record);
+    h->account_bytes = sizeof(struct mw_account);
+    h->device_bytes = sizeof(struct mw_device);
+    h->context_bytes = sizeof(struct mw_context);
+    h->pool_bytes = sizeof(struct mw_pool);
+    h->failure_bytes = sizeof(struct mw_failure);
+    h->lookup_bytes = sizeof(struct mw_lookup);
+    h->chunk_bytes = sizeof(struct mw_chunk);
+    h->life = MW_LIFE_READY;
+    h->pid = 4242;
+    h->ppid = 1;
+    h->start_ticks = 1; // no process of today has it
+    h->start_monotonic_ns = 1000000000;
+    h->start_realtime_ns = START_NS;
+    h->rank = h->local_rank = h->world_size = -1;
+    strcpy(h->version, "0.1.0");
+    strcpy(h->host, "node-7.example");
+    strcpy(h->exe, "/usr/bin/python3.11");
+    strcpy(h->cwd, "/nonexistent");
+    static const char argv[] = "python3\0train.py\0--epochs=3";
+    memcpy(h->argv, argv, sizeof argv);
+    h->argv_bytes = sizeof argv;
+}
+
+void builder_init(struct builder *b, unsigned max_threads, unsigned max_slots) {
+    memset(b, 0, sizeof *b);
+    b->image = calloc(1, MW_HEADER_BYTES);
+    if (!b->image) abort();
+    b->bytes = MW_HEADER_BYTES;
+    b->max_threads = max_threads;
+    b->max_slots = max_slots;
+    fill_header((struct mw_header *)b->image);
+    builder_chunk(b, MW_CHUNK_THREADS, max_threads, max_threads * sizeof(struct mw_thread));
+    builder_chunk(b, MW_CHUNK_SITES, MAX_SITES, MAX_SITES * sizeof(struct mw_site));
+    builder_chunk(b, MW_CHUNK_PLACES, MAX_PLACES, MAX_PLACES * sizeof(struct mw_place));
+    builder_chunk(b, MW_CHUNK_RECORDS, max_slots,
+                  max_slots * sizeof(struct mw_record) +
+                      max_slots / MW_BUCKET_SLOTS * sizeof(struct mw_bucket));
+    builder_chunk(b, MW_CHUNK_APIS, MW_APIS, MW_APIS * sizeof(struct mw_api));
+    b->header->chunk[4].count = 0; // names so far
+    struct mw_account *rest = &b->header->account[MW_ACCOUNTS - 1];
+    *rest = (struct mw_account){.state = 2, .device = -1};
+    b->site[0] = (struct mw_site){
+        .state = 2, .api = UINT16_MAX, .driver_api = UINT16_MAX, .account = MW_ACCOUNTS - 1};
+    b->place[0] = (struct mw_place){.state = 2, .device = -1};
+    b->thread[0].state = MW_THREAD_SHARED;
+    b->sites = b->places = b->threads = 1;
+}
+
+void builder_free(struct builder *b) { free(b->image); }
+
+unsigned builder_api(struct builder *b, const char *name, enum mw_layer layer) {
+    struct mw_api *api = &b->api[b->apis];
+    snprintf(api->name, sizeof api->name, "%s", name);
+    api->layer = layer;
+    api->since = 11000;
+    b->header->chunk[4].count = b->apis + 1;
+    return b->apis++;
+}
+
+unsigned builder_account(struct builder *b, int device, enum mw_space space) {
+    struct mw_account *a = b->header->account;
+    unsigned i = 0;
+    while (a[i].state && (a[i].device != device || a[i].space != space)) i++;
+    assert(i < MW_ACCOUNTS);
+    if (!a[i].state)
+        a[i] = (struct mw_account){.state = 2, .device = (int16_t)device, .space = (uint8_t)space};
+    return i;
+}
+
+unsigned builder_site(struct builder *b, unsigned api, unsigned driver_api, int device,
+                      enum mw_space space) {
+    assert(b->sites < MAX_SITES);
+    b->site[b->sites] = (struct mw_site){.state = 2,
+                                         .api = (uint16_t)api,
+                                         .driver_api = (uint16_t)driver_api,
+                                         .account = (uint16_t)builder_account(b, device, space)};
+    return b->sites++;
+}
+
+unsigned builder_place(struct builder *b, int device, uint64_t context, uint64_t stream,
+                       uint64_t pool) {
+    assert(b->places < MAX_PLACES);
+    b->place[b->places] = (struct mw_place){.state = 2,
+                                            .device = (int16_t)device,
+                                            .context = context,
+                                            .stream = stream,
+                                            .pool = pool};
+    return b->places++;
+}
+
+unsigned builder_thread(struct builder *b, unsigned tid, const char *name) {
+    assert(b->threads < b->max_threads);
+    struct mw_thread *t = &b->thread[b->threads];
+    t->state = MW_THREAD_RUNNING;
+    t->tid = tid;
+    t->started_ns = 1000000 * b->threads;
+    snprintf(t->name, sizeof t->name, "%s", name);
+    return b->threads++;
+}
+
+struct mw_cell *builder_cell(struct builder *b, unsigned thread, unsigned site) {
+    struct mw_cell *cells = b->thread[thread].cells.cell;
+    for (unsigned i = 0; i < MW_CELLS; i++) {
+        struct mw_cell *c = &cells[(site + i) % MW_CELLS];
+        if (c->site && c->site != site + 1) continue;
+        c->site = site + 1;
+        return c;
+    }
+    abort();
+}
+
+size_t builder_alloc(struct builder *b, unsigned thread, unsigned site, unsigned place,
+                     enum mw_class class_, uint64_t key, uint64_t bytes, uint64_t asked) {
+    assert(b->records < b->max_slots);
+    size_t slot = b->records++;
+    uint64_t extra = class_ == MW_CLASS_HANDLE ? 1 : mw_pack_slack(bytes - asked);
+    struct mw_record *r = &b->record[slot];
+    r->size = (uint64_t)place << 48 | bytes;
+    r->owner = (uint64_t)thread << 32 | site;
+    r->birth = class_ == MW_CLASS_MAPPING ? key : extra << 40 | (slot + 1);
+    r->commit = mw_commit(MW_LIVE, 1, class_, mw_fold_key(key));
+    struct mw_cell *c = builder_cell(b, thread, site);
+    c->allocations++;
+    c->bytes_in += bytes;
+    struct mw_account *a = &b->header->account[b->site[site].account];
+    a->bound += bytes;
+    if (a->bound > a->peak) {
+        a->peak = a->bound;
+        a->peak_ms = slot + 1;
+    }
+    return slot;
+}
+
+void builder_release(struct builder *b, unsigned thread, size_t slot) {
+    struct mw_record *r = &b->record[slot];
+    uint32_t site = (uint32_t)r->owner, owner = (uint32_t)(r->owner >> 32) & 0xffff;
+    uint64_t bytes = r->size & MW_MAX_BYTES;
+    r->commit = mw_commit(MW_FREE, mw_commit_generation(r->commit), 0, 0);
+    struct mw_cell *c = builder_cell(b, thread, site);
+    if (owner == thread) {
+        c->own_frees++;
+        c->own_bytes += bytes;
+    } else {
+        c->foreign_frees++;
+        c->foreign_bytes += bytes;
+        b->thread[owner].remote[b->site[site].account].frees++;
+        b->thread[owner].remote[b->site[site].account].bytes += bytes;
+    }
+    b->header->account[b->site[site].account].bound -= bytes;
+}
+
+void builder_fail(struct builder *b, unsigned thread, unsigned site, uint64_t asked,
+                  uint32_t result) {
+    const struct mw_site *s = &b->site[site];
+    builder_cell(b, thread, site)->failed++;
+    b->header->api_failed[s->api]++;
+    uint64_t ordinal = b->header->failures_total++;
+    struct mw_failure *f = &b->header->failure[ordinal % MW_FAILURES];
+    f->sequence = 2 * ordinal + 2;
+    f->when_ns = 5000000 + ordinal;
+    f->asked = asked;
+    f->key = 0;
+    f->live = b->header->account[s->account].bound;
+    f->device_free = UINT64_MAX;
+    f->result = result;
+    f->api = s->api;
+    f->driver_api = s->driver_api;
+    f->account = s->account;
+    f->thread = (uint16_t)thread;
+    f->tid = b->thread[thread].tid;
+}
+
+bool builder_save(const struct builder *b, const char *path, size_t bytes) {
+    int fd = open(path, O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0600);
+    if (fd < 0) return false;
+    bool ok = true;
+    for (size_t done = 0; ok && done < bytes;) {
+        ssize_t n = write(fd, b->image + done, bytes - done);
+        ok = n > 0;
+        done += ok ? (size_t)n : 0;
+    }
+    return close(fd) == 0 && ok;
+}
+
+static void sample_surroundings(struct builder *b) {
+    struct mw_header *h = b->header;
+    h->rank = 3;
+    h->local_rank = 1;
+    h->world_size = 8;
+    h->driver_version = 13000;
+    strcpy(h->driver_path, "/usr/lib/x86_64-linux-gnu/libcuda.so.1");
+    h->doors[MW_DOOR_DLSYM] = 2;
+    h->doors[MW_DOOR_GETPROC_V2] = 300;
+    h->deepbinds = 1;
+    strcpy(h->deepbind_path, "/opt/plug-in.so");
+    h->losses[MW_LOSS_UNKNOWN_FREES] = 7;
+    h->lookup[0] = (struct mw_lookup){.count = 2, .door = MW_DOOR_GETPROC_V2};
+    strcpy(h->lookup[0].name, "cuMemFancyNew");
+    struct mw_device *d = &h->device[0];
+    d->known = 1;
+    strcpy(d->name, "Simulated GPU");
+    d->total = UINT64_C(16) << 30;
+    d->info_free = UINT64_C(15) << 30;
+    d->info_total = UINT64_C(16) << 30;
+    d->info_ns = 4000000;
+    d->info_n = 1;
+    d->limits[2] = 8 << 20;
+    d->limits_set = 4;
+    h->context[0] = (struct mw_context){
+        .state = 2, .device = 0, .primary = 1, .handle = 0xc0, .created_ns = 500};
+    h->pool[0] = (struct mw_pool){.state = 2,
+                                  .device = 0,
+                                  .space = MW_SPACE_DEVICE,
+                                  .handle = 0x900,
+                                  .used = 3 << 20,
+                                  .reserved_bytes = 32 << 20,
+                                  .observed_ns = 4500000};
+}
+
+void builder_sample(struct builder *b) {
+    enum { MALLOC, DRIVER_MALLOC, PITCH, HOST, ASYNC, CREATE, MAP, NAMES };
+    static const char *const names[NAMES] = {"cudaMalloc",     "cuMemAlloc_v2",  "cuMemAllocPitch_v2",
+                                             "cuMemHostAlloc", "cuMemAllocAsync", "cuMemCreate",
+                                             "cuMemMap"};
+    builder_init(b, 8, 1024);
+    for (unsigned i = 0; i < NAMES; i++)
+        builder_api(b, names[i], i ? MW_LAYER_DRIVER : MW_LAYER_RUNTIME);
+    sample_surroundings(b);
+    unsigned main_thread = builder_thread(b, 4242, "python3");
+    unsigned loader = builder_thread(b, 4243, "loader");
+    unsigned ended = builder_thread(b, 4244, "worker");
+    unsigned place = builder_place(b, 0, 0xc0, 0x51, 0);
+    unsigned other = builder_place(b, 1, 0xc1, 0, 0), pool = builder_place(b, 0, 0xc0, 0x51, 0x900);
+    unsigned runtime = builder_site(b, MALLOC, DRIVER_MALLOC, 0, MW_SPACE_DEVICE);
+    unsigned second = builder_site(b, DRIVER_MALLOC, DRIVER_MALLOC, 1, MW_SPACE_DEVICE);
+    unsigned pitched = builder_site(b, PITCH, PITCH, 0, MW_SPACE_DEVICE);
+    unsigned host = builder_site(b, HOST, HOST, -1, MW_SPACE_PINNED);
+    unsigned async = builder_site(b, ASYNC, ASYNC, 0, MW_SPACE_DEVICE);
+    unsigned create = builder_site(b, CREATE, CREATE, 0, MW_SPACE_PHYSICAL);
+    unsigned map = builder_site(b, MAP, MAP, 0, MW_SPACE_MAPPED);
+
+    size_t slot[10];
+    for (unsigned i = 0; i < 10; i++)
+        slot[i] = builder_alloc(b, i % 2 ? loader : main_thread, runtime, place, MW_CLASS_ADDRESS,
+                                0x7f0000000000 + i * 0x100000, 1 << 20, 1 << 20);
+    builder_release(b, main_thread, slot[0]);
+    builder_release(b, main_thread, slot[1]); // of the loader's
+    builder_release(b, ended, slot[2]);
+    builder_alloc(b, main_thread, second, other, MW_CLASS_ADDRESS, 0x7f1000000000, 4096, 4096);
+    builder_alloc(b, loader, pitched, place, MW_CLASS_ADDRESS, 0x7f2000000000, 512 * 100, 500 * 100);
+    builder_alloc(b, loader, host, 0, MW_CLASS_ADDRESS, 0x7f3000000000, 12345, 12345);
+    builder_alloc(b, main_thread, async, pool, MW_CLASS_ADDRESS, 0x7f4000000000, 3 << 20, 3 << 20);
+    builder_alloc(b, main_thread, create, place, MW_CLASS_HANDLE, 0x55, 2 << 20, 2 << 20);
+    builder_alloc(b, main_thread, map, place, MW_CLASS_MAPPING, 0x7f5000000000, 2 << 20, 2 << 20);
+    builder_fail(b, loader, runtime, UINT64_C(64) << 30, 2);
+    b->thread[main_thread].calls[MALLOC] = 5;
+    b->thread[loader].calls[MALLOC] = 6;
+    b->thread[ended].state = MW_THREAD_ENDED;
+    b->thread[ended].ended_ns = 6000000;
+}

@@ -1,0 +1,316 @@
+// SPDX-License-Identifier: Apache-2.0
+// links: interpose/ledger.c interpose/records.c interpose/counters.c
+// build: -D_GNU_SOURCE
+//
+// The ledger without any GPU: what is born is there, what is freed is gone, the counters agree with
+// the records, and the peak is the real one, by one thread and by eight.
+#include "ledger.h"
+#include "wake.h"
+
+#include <fcntl.h>
+#include <pthread.h>
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+#include <cmocka.h>
+
+static _Atomic uint32_t awake = MW_AWAKE;
+_Atomic uint32_t *mw_wake_word = &awake;
+
+static int ledger_fd;
+static char path[64];
+
+static int fresh_ledger(void **state) {
+    (void)state;
+    strcpy(path, "/tmp/memwatch.unit.XXXXXX");
+    ledger_fd = mkstemp(path);
+    unlink(path);
+    struct mw_ledger_place place = {path, UINT64_C(1) << 30, ledger_fd};
+    return mw_ledger_create(&place) >= 0 ? 0 : -1;
+}
+
+static struct mw_birth block(uint64_t key, uint64_t bytes) {
+    return (struct mw_birth){.space = MW_SPACE_DEVICE,
+                             .class_ = MW_CLASS_ADDRESS,
+                             .key = key,
+                             .bytes = bytes,
+                             .asked = bytes,
+                             .device = 0,
+                             .context = 0x1234};
+}
+
+static bool free_block(uint64_t key) {
+    struct mw_taken taken;
+    bool found = mw_record_take(MW_CLASS_ADDRESS, key, &taken);
+    mw_freed(&taken);
+    return found;
+}
+
+// ---- reading the file as a report does, but with other code ----
+
+struct totals {
+    uint64_t records, record_bytes, allocations, allocated, frees, freed;
+};
+
+static struct totals read_totals(void) {
+    struct totals t = {0};
+    const char *base = (const char *)mw_ledger;
+    for (int i = 0; i < (int)MW_CHUNKS; i++) {
+        const struct mw_chunk *c = &mw_ledger->chunk[i];
+        const struct mw_record *r = (const struct mw_record *)(base + c->offset);
+        const struct mw_thread *th = (const struct mw_thread *)(base + c->offset);
+        for (uint32_t k = 0; c->kind == MW_CHUNK_RECORDS && k < c->count; k++)
+            if (mw_commit_state(r[k].commit) == MW_LIVE) {
+                t.records++;
+                t.record_bytes += r[k].size & MW_MAX_BYTES;
+            }
+        for (uint32_t k = 0; c->kind == MW_CHUNK_THREADS && k < c->count; k++)
+            for (unsigned cell = 0; cell < MW_CELLS; cell++) {
+                const struct mw_cell *x = &th[k].cells.cell[cell];
+                t.allocations += x->allocations;
+                t.allocated += x->bytes_in;
+                t.frees += x->own_frees + x->foreign_frees;
+                t.freed += x->own_bytes + x->foreign_bytes;
+            }
+    }
+    return t;
+}
+
+static void assert_consistent(void) {
+    struct totals t = read_totals();
+    assert_int_equal(t.allocations - t.frees, t.records);
+    assert_int_equal(t.allocated - t.freed, t.record_bytes);
+}
+
+static uint64_t peak(void) {
+    return mw_ledger->account[mw_account_of(0, MW_SPACE_DEVICE)].peak;
+}
+
+// ---- one thread ----
+
+static void an_allocation_is_there_until_it_is_freed(void **state) {
+    (void)state;
+    struct mw_taken found;
+    struct mw_birth b = block(0x7f0000000000, 4096);
+    mw_born(&b);
+    assert_true(mw_record_find(MW_CLASS_ADDRESS, 0x7f0000000000, &found));
+    assert_int_equal(mw_taken_bytes(&found), 4096);
+    assert_false(mw_record_find(MW_CLASS_HANDLE, 0x7f0000000000, &found)); // another key space
+    assert_true(free_block(0x7f0000000000));
+    assert_false(free_block(0x7f0000000000));
+    assert_int_equal(read_totals().records, 0);
+    assert_consistent();
+}
+
+static void a_failed_free_leaves_everything_as_it_was(void **state) {
+    (void)state;
+    struct mw_taken taken, found;
+    struct mw_birth b = block(0x7f0000000000, 4096);
+    mw_born(&b);
+    assert_true(mw_record_take(MW_CLASS_ADDRESS, b.key, &taken));
+    assert_false(mw_record_find(MW_CLASS_ADDRESS, b.key, &found));
+    mw_put_back(&taken);
+    assert_true(mw_record_find(MW_CLASS_ADDRESS, b.key, &found));
+    assert_int_equal(mw_taken_bytes(&found), 4096);
+    assert_consistent();
+}
+
+static void the_table_grows_and_loses_nothing(void **state) {
+    (void)state;
+    enum { N = 300000 };
+    for (uint64_t i = 0; i < N; i++) {
+        struct mw_birth b = block(0x7f0000000000 + i * 512, 512 + i % 7);
+        mw_born(&b);
+    }
+    assert_int_equal(read_totals().records, N);
+    assert_int_equal(mw_ledger->losses[MW_LOSS_RECORDS], 0);
+    assert_consistent();
+    for (uint64_t i = 0; i < N; i++) assert_true(free_block(0x7f0000000000 + i * 512));
+    assert_int_equal(read_totals().records, 0);
+    assert_consistent();
+    assert_true(mw_ledger->file_bytes <= UINT64_C(96) * N);
+}
+
+static void a_full_file_costs_counted_records_and_nothing_else(void **state) {
+    (void)state;
+    struct mw_ledger_place place = {path, UINT64_C(4) << 20,
+                                    open("/tmp", O_RDWR | O_TMPFILE, 0600)};
+    assert_true(mw_ledger_create(&place) >= 0);
+    enum { N = 200000 };
+    for (uint64_t i = 0; i < N; i++) {
+        struct mw_birth b = block(0x7f0000000000 + i * 512, 512);
+        mw_born(&b);
+    }
+    uint64_t lost = mw_ledger->losses[MW_LOSS_RECORDS];
+    assert_true(lost > 0 && lost < N);
+    assert_int_equal(read_totals().records + lost, N);
+    assert_int_equal(mw_ledger->losses[MW_LOSS_RECORD_BYTES], lost * 512);
+    assert_consistent();
+}
+
+static void physical_memory_lives_until_its_last_reference(void **state) {
+    (void)state;
+    struct mw_taken t;
+    bool ended;
+    struct mw_birth b = block(77, 2 << 20);
+    b.class_ = MW_CLASS_HANDLE;
+    b.references = 1;
+    mw_born(&b);
+    assert_true(mw_record_refer(MW_CLASS_HANDLE, 77, +1, &t, &ended)); // a mapping
+    assert_true(mw_record_refer(MW_CLASS_HANDLE, 77, -1, &t, &ended)); // release
+    assert_false(ended);
+    assert_int_equal(read_totals().records, 1);
+    assert_true(mw_record_refer(MW_CLASS_HANDLE, 77, -1, &t, &ended)); // unmap
+    assert_true(ended);
+    mw_freed(&t);
+    assert_int_equal(read_totals().records, 0);
+    assert_consistent();
+}
+
+static void an_address_handed_out_again_ends_the_old_record(void **state) {
+    (void)state;
+    struct mw_birth first = block(0x7f0000000000, 4096), second = block(0x7f0000000000, 512);
+    mw_born(&first); // its free came by a way that nobody watches
+    mw_born(&second);
+    struct totals t = read_totals();
+    assert_int_equal(t.records, 1);
+    assert_int_equal(t.record_bytes, 512);
+    assert_int_equal(mw_ledger->losses[MW_LOSS_REUSED_KEYS], 1);
+    assert_consistent();
+}
+
+static void the_peak_is_the_largest_sum_there_was(void **state) {
+    (void)state;
+    uint64_t live = 0, highest = 0, bytes[64] = {0};
+    unsigned random = 1;
+    for (int i = 0; i < 20000; i++) {
+        unsigned k = (random = random * 1103515245 + 12345) >> 16 & 63;
+        if (bytes[k]) {
+            assert_true(free_block(0x7f0000000000 + k * 4096));
+            live -= bytes[k];
+            bytes[k] = 0;
+        } else {
+            bytes[k] = 1 + (random >> 4) % 4096;
+            struct mw_birth b = block(0x7f0000000000 + k * 4096, bytes[k]);
+            mw_born(&b);
+            live += bytes[k];
+            if (live > highest) highest = live;
+        }
+        assert_int_equal(peak(), highest);
+    }
+    assert_consistent();
+}
+
+static void the_slack_of_a_pitched_allocation_is_kept(void **state) {
+    (void)state;
+    uint64_t values[] = {0, 1, 511, 524287, 524288, UINT64_C(3) << 30};
+    for (size_t i = 0; i < sizeof values / sizeof values[0]; i++)
+        assert_int_equal(mw_unpack_slack(mw_pack_slack(values[i])), values[i]);
+}
+
+// ---- several threads ----
+
+enum { THREADS = 8, ROUNDS = 30000, MINE = 512 };
+
+struct work {
+    unsigned index;
+    pthread_barrier_t *all_hold;
+};
+
+static void *hammer(void *argument) {
+    const struct work *w = argument;
+    uint64_t base = 0x7f0000000000 + ((uint64_t)w->index << 32);
+    bool held[MINE] = {false};
+    unsigned random = w->index + 1;
+    for (int i = 0; i < ROUNDS; i++) {
+        unsigned k = (random = random * 1103515245 + 12345) >> 16 & (MINE - 1);
+        if (held[k]) {
+            if (!free_block(base + k * 512)) return "a recorded block was not found";
+        } else {
+            struct mw_birth b = block(base + k * 512, 512);
+            mw_born(&b);
+        }
+        held[k] = !held[k];
+    }
+    for (unsigned k = 0; k < MINE; k++)
+        if (held[k] && !free_block(base + k * 512)) return "a recorded block was not found";
+    // The highest sum of all, at one moment: everybody holds everything.
+    pthread_barrier_wait(w->all_hold);
+    for (unsigned k = 0; k < MINE; k++) {
+        struct mw_birth b = block(base + k * 512, 1 << 20);
+        mw_born(&b);
+    }
+    pthread_barrier_wait(w->all_hold);
+    return NULL;
+}
+
+static void eight_threads_leave_exact_sums(void **state) {
+    (void)state;
+    pthread_barrier_t barrier;
+    pthread_t thread[THREADS];
+    struct work work[THREADS];
+    pthread_barrier_init(&barrier, NULL, THREADS);
+    for (unsigned i = 0; i < THREADS; i++) {
+        work[i] = (struct work){i, &barrier};
+        pthread_create(&thread[i], NULL, hammer, &work[i]);
+    }
+    for (unsigned i = 0; i < THREADS; i++) {
+        void *complaint;
+        pthread_join(thread[i], &complaint);
+        assert_null(complaint);
+    }
+    struct totals t = read_totals();
+    assert_int_equal(t.records, THREADS * MINE);
+    assert_int_equal(t.record_bytes, (uint64_t)THREADS * MINE << 20);
+    assert_int_equal(peak(), (uint64_t)THREADS * MINE << 20);
+    assert_consistent();
+    // Another thread frees them all: the owners' blocks must show it.
+    for (unsigned i = 0; i < THREADS; i++)
+        for (unsigned k = 0; k < MINE; k++)
+            assert_true(free_block(0x7f0000000000 + ((uint64_t)i << 32) + k * 512));
+    assert_int_equal(read_totals().records, 0);
+    assert_consistent();
+}
+
+static void *one_block(void *argument) {
+    struct mw_birth b = block((uintptr_t)argument, 4096);
+    mw_born(&b);
+    free_block(b.key);
+    return NULL;
+}
+
+static void short_threads_share_a_block_of_counters(void **state) {
+    (void)state;
+    mw_counters_init();
+    for (uintptr_t i = 0; i < 1000; i++) {
+        pthread_t t;
+        pthread_create(&t, NULL, one_block, (void *)(0x7f0000000000 + i * 512));
+        pthread_join(t, NULL);
+    }
+    uint64_t thread_bytes = 0;
+    for (unsigned i = 0; i < MW_CHUNKS; i++)
+        if (mw_ledger->chunk[i].kind == MW_CHUNK_THREADS) thread_bytes += mw_ledger->chunk[i].bytes;
+    assert_int_equal(thread_bytes, 32 * sizeof(struct mw_thread)); // the first chunk was enough
+    assert_int_equal(read_totals().allocations, 1000);
+    assert_consistent();
+}
+
+int main(void) {
+#define TEST(name) cmocka_unit_test_setup(name, fresh_ledger)
+    const struct CMUnitTest tests[] = {
+        TEST(an_allocation_is_there_until_it_is_freed),
+        TEST(a_failed_free_leaves_everything_as_it_was),
+        TEST(the_table_grows_and_loses_nothing),
+        TEST(a_full_file_costs_counted_records_and_nothing_else),
+        TEST(physical_memory_lives_until_its_last_reference),
+        TEST(an_address_handed_out_again_ends_the_old_record),
+        TEST(the_peak_is_the_largest_sum_there_was),
+        TEST(the_slack_of_a_pitched_allocation_is_kept),
+        TEST(eight_threads_leave_exact_sums),
+        TEST(short_threads_share_a_block_of_counters),
+    };
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
