@@ -24,6 +24,16 @@ SANITIZE ?=
 ifneq ($(SANITIZE),)
 override CFLAGS  += -fno-omit-frame-pointer -fsanitize=$(SANITIZE)
 override LDFLAGS += -fsanitize=$(SANITIZE)
+ifeq ($(SANITIZE),thread)
+# gcc warns that ThreadSanitizer does not follow fences.
+override CFLAGS += -Wno-tsan
+endif
+# nvcc takes the commas of an -Xcompiler option for its own.
+comma := ,
+NVCC_SANITIZE := $(patsubst %,-Xcompiler -fsanitize=%,$(subst $(comma), ,$(SANITIZE)))
+# A sanitizer looks up the functions that it wraps with dlsym, ours, before it is ready for
+# instrumented code.
+$(addprefix $(B)/interpose/,doors.o symbols.o): override CFLAGS += -fno-sanitize=all
 endif
 
 # What every C file is compiled with, whatever CFLAGS says: language, warnings and the one version.
@@ -52,7 +62,7 @@ BUILD_ENV = B='$(abspath $(B))' DEPS_DIR='$(abspath $(DEPS_DIR))' CC='$(CC)' \
             PYTHON='$(abspath $(PYTHON))' SANITIZE='$(SANITIZE)'
 
 demo: $(DEPS_DEMO)
-	$(SUBMAKE) all $(B)/simgpu/libcuda.so.1 $(B)/examples/driver_api
+	@$(SUBMAKE) --quiet all $(B)/simgpu/libcuda.so.1 $(B)/examples/driver_api
 	@$(BUILD_ENV) tools/demo
 
 test: $(DEPS_TEST)

@@ -7,11 +7,11 @@
 # ones have NVIDIA's names, so at run time the loader takes whichever it finds.
 
 EXAMPLES := $(addprefix $(B)/examples/,driver_api train_host $(if $(NVCC),train_static train_shared))
-EXAMPLE_LINK := -L$(B)/simgpu -Wl,--enable-new-dtags
-EXAMPLE_RUNTIME := $(B)/simgpu/libcudart.so.13 $(B)/simgpu/libcudart_static.a
+EXAMPLE_LINK := -L$(B)/simgpu
+EXAMPLE_RUNTIME := $(B)/simgpu/libcudart.so $(B)/simgpu/libcudart_static.a
 ALL += $(EXAMPLES)
 
-$(B)/examples/driver_api: examples/driver_api.c examples/training.h $(B)/simgpu/libcuda.so.1
+$(B)/examples/driver_api: examples/driver_api.c examples/training.h $(B)/simgpu/libcuda.so
 	@mkdir -p $(@D)
 	$(CC) $(WARN) $(CFLAGS) -isystem $(CUDA13_INC) $< -o $@ $(LDFLAGS) $(EXAMPLE_LINK) -lcuda
 
@@ -22,4 +22,4 @@ $(B)/examples/train_host: examples/train_host.c examples/training.h $(EXAMPLE_RU
 $(B)/examples/train_static $(B)/examples/train_shared: $(B)/examples/train_%: examples/train.cu \
     examples/training.h $(EXAMPLE_RUNTIME)
 	@mkdir -p $(@D)
-	$(NVCC) -O2 -std=c++17 -cudart $* -L$(B)/simgpu $< -o $@
+	$(NVCC) -O2 -std=c++17 -cudart $* $(NVCC_SANITIZE) -L$(B)/simgpu $< -o $@

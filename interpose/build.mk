@@ -4,7 +4,8 @@
 #
 # -fno-semantic-interposition and -Bsymbolic-functions: our own calls to a wrapper's name never
 # leave the library. No tables of unwinding beyond the default, no stack protector hooks: nothing
-# that would add a symbol to the NEEDED or imported lists.
+# that would add a symbol to the NEEDED or imported lists. noseparate-code: two mappings less, which
+# is a sixth of what preloading costs a program that we have nothing to do in.
 INTERPOSE_C   := $(wildcard interpose/*.c)
 INTERPOSE_OBJ := $(INTERPOSE_C:%.c=$(B)/%.o) $(B)/interpose/doors_asm.o
 INTERPOSE_FLAGS := -fPIC -fvisibility=hidden -ftls-model=initial-exec -fno-plt \
@@ -21,7 +22,7 @@ $(B)/interpose/doors_asm.o: interpose/doors.S
 $(B)/libmemwatch.so: $(INTERPOSE_OBJ) interpose/libmemwatch.map
 	$(CC) $(CFLAGS) $(LDFLAGS) -shared -o $@ $(INTERPOSE_OBJ) -Wl,-soname,libmemwatch.so \
 	    -Wl,--version-script=interpose/libmemwatch.map -Wl,-z,now,-z,relro,-z,nodelete,-z,defs \
-	    -Wl,-Bsymbolic-functions -Wl,--exclude-libs,ALL -Wl,--as-needed -pthread
+	    -Wl,-z,noseparate-code -Wl,-Bsymbolic-functions -Wl,--exclude-libs,ALL -Wl,--as-needed -pthread
 
 ALL += $(B)/libmemwatch.so
 -include $(INTERPOSE_OBJ:.o=.d)

@@ -79,7 +79,8 @@ void mw_context_created(uint64_t handle, int device, bool primary) {
         overflowed();
         return;
     }
-    if (mw_get(&c->state) == 2) return; // retained again
+    // Retained again. Otherwise the end of an earlier context with this handle was missed.
+    if (mw_get(&c->state) == 2 && c->device == device && c->primary == primary) return;
     c->device = (int16_t)device;
     c->primary = primary;
     mw_set(&c->handle, handle);

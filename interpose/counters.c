@@ -16,6 +16,7 @@
 // duplicates by content.
 #include "floor.h"
 #include "ledger.h"
+#include "startup.h"
 #include "wake.h"
 
 #include <string.h>
@@ -38,6 +39,7 @@ static struct mw_place *places;
 #define FIRST_PAGES 16u
 #define MAX_PAGES   (TABLE_ENTRIES / MW_CELLS + 2) // of one thread: there are no more sites
 static struct mw_cell_page *page_chunk[CELL_LEVELS];
+static _Atomic uint32_t page_level; // chunks made or in the making
 static _Atomic uint32_t pages_used;
 
 // This thread's block and what it used last. Valid for one ledger (`epoch`).
@@ -53,8 +55,8 @@ static _Thread_local __attribute__((tls_model("initial-exec"))) struct {
     uint64_t context, stream, pool; // of `place`
 } self;
 
-static pthread_key_t exit_key;
-static bool exit_key_made;
+MW_STARTUP static pthread_key_t exit_key;
+MW_STARTUP static bool exit_key_made;
 
 void mw_counters_reset(void *threads, void *site_table, void *place_table) {
     memset(thread_chunk, 0, sizeof thread_chunk);
@@ -63,6 +65,7 @@ void mw_counters_reset(void *threads, void *site_table, void *place_table) {
     mw_set(&thread_level, 1);
     mw_set(&threads_used, 1);
     mw_set(&recycle_from, 1);
+    mw_set(&page_level, 0);
     mw_set(&pages_used, 0);
     sites = site_table;
     places = place_table;
@@ -262,24 +265,29 @@ void mw_count_call(unsigned api) {
         mw_add(&t->calls[api], 1);
 }
 
-void mw_in_flight(bool on) {
+void mw_in_flight(unsigned events) {
     struct mw_thread *t = mw_thread_block();
     // Release, so that the counters' stores are done when it falls.
-    if (mw_likely(self.index)) atomic_store_explicit(&t->in_flight, on, memory_order_release);
+    if (mw_likely(self.index)) atomic_store_explicit(&t->in_flight, events, memory_order_release);
 }
 
 // ---- cells -----------------------------------------------------------------------------------
 
+// The next unused page. As with the blocks of threads, a level is begun only when the one before is
+// in use: a reader numbers the pages by the order of their chunks.
 static struct mw_cell_page *fresh_page(uint32_t *index) {
-    uint32_t i = mw_add(&pages_used, 1);
-    uint32_t level = level_of(i, FIRST_PAGES);
-    if (level >= CELL_LEVELS) return NULL;
-    if (i == level_start(level, FIRST_PAGES)) { // its first user makes the chunk
+    uint32_t i = mw_get(&pages_used);
+    do {
+        uint32_t level = level_of(i, FIRST_PAGES), expected = level;
+        if (level >= CELL_LEVELS) return NULL;
+        if (__atomic_load_n(&page_chunk[level], __ATOMIC_ACQUIRE)) continue;
+        if (!atomic_compare_exchange_strong(&page_level, &expected, level + 1)) return NULL;
         uint32_t count = FIRST_PAGES << level;
         void *chunk =
             mw_ledger_grow(MW_CHUNK_CELLS, count, (uint64_t)count * sizeof(struct mw_cell_page));
+        if (!chunk) return NULL;
         __atomic_store_n(&page_chunk[level], chunk, __ATOMIC_RELEASE);
-    }
+    } while (!atomic_compare_exchange_weak(&pages_used, &i, i + 1));
     *index = i;
     return page_at(i);
 }
@@ -407,7 +415,10 @@ static uint32_t intern_place(const struct mw_birth *b) {
 
 // ---- events ----------------------------------------------------------------------------------
 
-#define SLACK_BLOCKS 8u // frees of the present size that a thread keeps to itself
+// What a thread keeps to itself of what it freed: so many blocks of the present size, and at least
+// so many bytes, or a small block freed among large ones would empty it each time.
+#define SLACK_BLOCKS 8u
+#define SLACK_BYTES  (UINT64_C(1) << 20)
 
 // bound = live from here on, as far as other threads stand still.
 static uint64_t take_all_slack(struct mw_account *a, unsigned account) {
@@ -456,7 +467,8 @@ static void account_add(struct mw_thread *self_block, unsigned account, uint64_t
 
 static void account_sub(struct mw_thread *self_block, unsigned account, uint64_t bytes) {
     _Atomic uint64_t *slack = &self_block->slack[account];
-    if (mw_add(slack, bytes) / SLACK_BLOCKS < bytes) return;
+    uint64_t kept = mw_add(slack, bytes) + bytes;
+    if (mw_likely(kept <= SLACK_BYTES) || kept / SLACK_BLOCKS <= bytes) return;
     uint64_t all = atomic_exchange_explicit(slack, 0, memory_order_relaxed);
     mw_add(&mw_ledger->account[account].bound, -all);
 }
@@ -498,7 +510,7 @@ void mw_born(const struct mw_birth *b) {
     if (b->class_ == MW_CLASS_MAPPING) record.birth = mw_fold_key(b->parent);
     if (mw_unlikely(b->key >> MW_KEY_BITS)) mw_lost(MW_LOSS_FOLDED, 1);
     struct mw_taken stale;
-    mw_in_flight(true);
+    mw_in_flight(1);
     bool recorded = mw_record_insert(&record, &stale);
     if (mw_unlikely(!recorded)) {
         mw_lost(MW_LOSS_RECORDS, 1);
@@ -514,18 +526,19 @@ void mw_born(const struct mw_birth *b) {
         mw_lost(MW_LOSS_REUSED_KEYS, 1);
         settle_free(&stale);
     }
-    mw_in_flight(false);
+    mw_in_flight(0);
 }
 
 void mw_freed(const struct mw_taken *taken) {
     if (taken->found) settle_free(taken);
-    mw_in_flight(false);
 }
 
 void mw_put_back(const struct mw_taken *taken) {
     struct mw_taken stale;
-    if (taken->found && !mw_record_insert(taken, &stale)) settle_free(taken);
-    mw_in_flight(false);
+    if (taken->found) {
+        if (!mw_record_insert(taken, &stale)) settle_free(taken);
+        if (mw_unlikely(stale.found)) settle_free(&stale);
+    }
 }
 
 void mw_move_to_pool(const struct mw_taken *taken, uint64_t pool) {

@@ -21,6 +21,7 @@
 #include "doors.h"
 
 #include "floor.h"
+#include "startup.h"
 #include "symbols.h"
 #include "text.h"
 
@@ -28,11 +29,11 @@
 #include <errno.h>
 
 struct mw_doors_seen mw_doors_seen;
-int mw_deepbind_clear;
+MW_STARTUP int mw_deepbind_clear;
 
 // The C library's own, for the tail jumps of doors.S.
-mw_pointer mw_real_dlsym, mw_real_dlopen;
-static mw_pointer real_dlclose;
+MW_STARTUP mw_pointer mw_real_dlsym, mw_real_dlopen;
+MW_STARTUP static mw_pointer real_dlclose;
 typedef void *(*find_function)(void *handle, const char *name);
 
 // Bounds of this library in memory, from the linker.
@@ -154,8 +155,8 @@ static bool fits_a_row(const char *name, enum mw_door door) {
 
 // A second source of functions besides `next`: the load address of the object whose definitions
 // stand in the `driver` slots, 0 = none. It is the first one found that a look-up reaches although
-// something else stands before it, usually libcuda behind another interposer. WSL's libcuda loads a
-// second libcuda and asks it by name: with the place taken, that one's functions are not routed.
+// something else stands before it: libcuda behind another tool's wrappers, or a second libcuda.
+// (The libcuda of WSL loads a second one too, but asks it only for cuInit, which is no row.)
 static _Atomic uintptr_t driver_at;
 
 // How many objects had ever been loaded and unloaded when the slots were last filled. Both counts

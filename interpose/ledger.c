@@ -7,6 +7,7 @@
 // into a hole of a full disk would be a SIGBUS in the watched program, an allocation that fails is
 // a counted loss.
 #include "ledger.h"
+#include "startup.h"
 
 #include <errno.h>
 #include <fcntl.h>
@@ -22,7 +23,7 @@
 #define FIRST_SLOTS   (64u * 1024)
 #define MIB           (UINT64_C(1) << 20)
 
-struct mw_header *mw_ledger;
+MW_STARTUP struct mw_header *mw_ledger;
 uint32_t mw_ledger_epoch;
 
 static int ledger_fd = -1;

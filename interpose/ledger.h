@@ -83,8 +83,8 @@ uint64_t mw_records_bytes(uint32_t slots);           // of a segment, overflow c
 bool mw_records_open(void *segment, uint32_t slots); // registers a segment made by mw_ledger_grow
 void mw_records_reset(void);                         // forgets all segments (a new ledger follows)
 
-// Inserts. If a record with that key is met on the way, it is returned in *stale (found = true):
-// its free was missed. False: no room even after growing.
+// Inserts. A record with that key that was there is taken out and returned in *stale (found =
+// true): its free was missed. False: no room even after growing.
 bool mw_record_insert(const struct mw_taken *record, struct mw_taken *stale);
 // Takes the record out, if there is one.
 bool mw_record_take(enum mw_class class_, uint64_t key, struct mw_taken *out);
@@ -125,7 +125,7 @@ void mw_freed(const struct mw_taken *taken);    // after the real free succeeded
 void mw_put_back(const struct mw_taken *taken); // after the real free failed
 void mw_counters_publish(void);   // a new ledger gets the calls counted before it was made
 void mw_count_call(unsigned api); // a call of a wrapped entry point
-void mw_in_flight(bool on);       // between taking and settling a record
+void mw_in_flight(unsigned events); // how many may be half-booked from here on; 0 = all is settled
 unsigned mw_account_of(int device, enum mw_space space); // index; interned
 const struct mw_site *mw_site_at(uint32_t index);
 const struct mw_place *mw_place_at(uint32_t index);

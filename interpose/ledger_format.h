@@ -183,7 +183,7 @@ struct mw_thread {
     _Atomic uint32_t state; // enum mw_thread_state
     _Atomic uint32_t tid;
     _Atomic uint32_t earlier;   // how many ended threads used this block before
-    _Atomic uint32_t in_flight; // 1 while this thread is between two of its stores for one event
+    _Atomic uint32_t in_flight; // events that this thread may have half-booked just now
     _Atomic uint64_t started_ns, ended_ns;
     char name[16];
     // Totals of the earlier threads: what to subtract from the cells for the present one.
@@ -384,7 +384,8 @@ struct mw_header {
     uint64_t start_realtime_ns;  // CLOCK_REALTIME at that moment
     int32_t rank, local_rank, world_size; // -1 = not told
     uint32_t argv_bytes;                  // used part of argv
-    _Atomic uint64_t exiting_ns;
+    _Atomic uint64_t exiting_ns; // when the exit handlers ran
+    _Atomic uint64_t ended_ns;   // when the process was found dead; by who stores exit_kind
     char boot_id[40];
     char version[24]; // of the library
     char host[72];

@@ -21,18 +21,18 @@
 // was FREE before. LIVE is stored with release, after the rest.
 //
 // Segments double the total each time: 64 Ki slots, 64 Ki, 128 Ki, ... so right after growth, at
-// about 0.83 full before, a live block costs 2 * 34 / 0.83 = 82 bytes. Newest first for both
-// insertion and search: churn moves everything into the largest one. A search starts the loads of
+// 0.85 full before, a live block costs 2 * 34 / 0.85 = 80 bytes. An insertion tries a key's home
+// bucket in every segment, newest first, before it goes on to the neighbours of any: with so many
+// choices nearly everything is at home even when the table is almost full, overflow counts stay at
+// zero, and churn moves what is live into the newest, largest segment. A search starts the loads of
 // all home buckets together.
 #include "ledger.h"
 
 #define MAX_SEGMENTS 20
 #define FIRST_SLOTS  (64u * 1024)
-#define PROBES       6u  // buckets that an insertion tries in a segment: 24 slots
+#define LOAD_PERCENT 85u
+#define PROBES       4u  // buckets that an insertion tries in each segment
 #define PROBES_MAX   64u // ... while another thread is growing the table, or it cannot grow
-#define NEWEST                                                                                     \
-    2u // segments that an insertion tries: three quarters of the table. If both are
-       // full around the key's home the table grows, at about 0.83 of them
 
 struct segment {
     struct mw_record *slots;
@@ -44,6 +44,16 @@ struct segment {
 static struct segment segments[MAX_SEGMENTS];
 static _Atomic uint32_t segment_count; // stored with release after the segment is filled in
 static _Atomic uint32_t growing;       // the number of segments for which growth was begun
+
+// How full the table is, told by every 64th key: to count them all would be a cache line that every
+// thread changes at every event. Bits of the hash that neither the tag nor the home is made of.
+#define SAMPLING 64u
+static alignas(64) _Atomic uint32_t sampled;     // live records of sampled keys
+static alignas(64) _Atomic uint32_t sampled_max; // from there on the table grows
+
+MW_INLINE bool is_sampled(uint64_t hash) {
+    return (hash >> 40) % SAMPLING == 0;
+}
 
 MW_INLINE uint64_t hash_key(enum mw_class class_, uint64_t key) {
     return (key ^ (uint64_t)class_ << 57) * UINT64_C(0x9e3779b97f4a7c15);
@@ -65,6 +75,27 @@ MW_INLINE struct mw_bucket *tags_at(const struct segment *s, uint32_t bucket) {
     return &s->buckets[bucket & s->bucket_mask];
 }
 
+// A bucket is looked at with one load of all its eight bytes, which is atomic on every machine that
+// we run on; its parts are only ever changed one by one.
+typedef uint64_t __attribute__((may_alias)) bucket_word;
+
+MW_INLINE uint64_t look(const struct mw_bucket *b) {
+    return __atomic_load_n((const bucket_word *)b, __ATOMIC_ACQUIRE);
+}
+
+MW_INLINE bool overflowed(uint64_t look) {
+    return (uint16_t)(look >> 32) != 0;
+}
+
+// Which slots have that tag: the top bit of each slot's byte.
+MW_INLINE uint32_t slots_tagged(uint64_t look, uint8_t tag) {
+    uint32_t differ = (uint32_t)look ^ tag * 0x01010101u;
+    return ~(((differ & 0x7f7f7f7f) + 0x7f7f7f7f) | differ | 0x7f7f7f7f);
+}
+MW_INLINE unsigned first_slot(uint32_t slots) {
+    return (unsigned)__builtin_ctz(slots) / 8;
+}
+
 MW_INLINE bool change_tag(_Atomic uint8_t *tag, uint8_t from, uint8_t to) {
     return atomic_compare_exchange_strong_explicit(tag, &from, to, memory_order_acquire,
                                                    memory_order_relaxed);
@@ -84,6 +115,7 @@ bool mw_records_open(void *memory, uint32_t slots) {
     s->bucket_mask = buckets - 1;
     s->shift = (uint32_t)__builtin_clz(buckets) + 33;
     mw_set(&growing, n + 1);
+    mw_add(&sampled_max, slots / SAMPLING * LOAD_PERCENT / 100);
     atomic_store_explicit(&segment_count, n + 1, memory_order_release);
     return true;
 }
@@ -91,6 +123,8 @@ bool mw_records_open(void *memory, uint32_t slots) {
 void mw_records_reset(void) {
     mw_set(&segment_count, 0);
     mw_set(&growing, 0);
+    mw_set(&sampled, 0);
+    mw_set(&sampled_max, 0);
 }
 
 uint64_t mw_records_bytes(uint32_t slots) {
@@ -115,7 +149,7 @@ static void count_overflow(struct segment *s, uint32_t home, uint32_t probes, in
     for (uint32_t i = 0; i < probes; i++) mw_add(&tags_at(s, home + i)->overflow, (uint16_t)delta);
 }
 
-static void load_fields(struct mw_record *r, struct mw_taken *out) {
+MW_INLINE void load_fields(struct mw_record *r, struct mw_taken *out) {
     out->size = mw_get(&r->size);
     out->owner = mw_get(&r->owner);
     out->birth = mw_get(&r->birth);
@@ -126,45 +160,46 @@ struct position {
     struct segment *segment;
     struct mw_record *slot;
     _Atomic uint8_t *tag;
-    uint64_t commit;
-    uint32_t home, probes;
-    uint8_t tag_value;
+    uint64_t commit, hash;
+    uint32_t probes; // buckets behind its home
 };
 
 // Takes out what was found at `p`, unless somebody else did meanwhile.
-static bool take_at(const struct position *p, struct mw_taken *out) {
-    if (!change_tag(p->tag, p->tag_value, TAG_BUSY)) return false;
+MW_INLINE bool take_at(const struct position *p, struct mw_taken *out) {
+    uint8_t tag = tag_of(p->hash);
+    if (!change_tag(p->tag, tag, TAG_BUSY)) return false;
     if (mw_get(&p->slot->commit) != p->commit) { // another record with the same tag by now
-        atomic_store_explicit(p->tag, p->tag_value, memory_order_release);
+        atomic_store_explicit(p->tag, tag, memory_order_release);
         return false;
     }
     *out = (struct mw_taken){
         .key = mw_commit_key(p->commit), .class_ = mw_commit_class(p->commit), .found = true};
     load_fields(p->slot, out);
     mw_set(&p->slot->commit, mw_commit(MW_FREE, mw_commit_generation(p->commit), 0, 0));
-    if (p->probes) count_overflow(p->segment, p->home, p->probes, -1);
+    if (mw_unlikely(p->probes))
+        count_overflow(p->segment, home_bucket(p->segment, p->hash), p->probes, -1);
+    if (mw_unlikely(is_sampled(p->hash))) mw_add(&sampled, -1);
     atomic_store_explicit(p->tag, TAG_FREE, memory_order_release);
     return true;
 }
 
 // The record of a key in one bucket, if it is there.
-MW_INLINE bool bucket_find(struct segment *s, uint32_t home, uint32_t probe, enum mw_class class_,
-                           uint64_t key, uint8_t tag, struct position *out) {
+MW_INLINE bool bucket_find(struct segment *s, uint32_t probe, uint64_t look, uint64_t wanted,
+                           uint64_t hash, struct position *out) {
     const uint64_t generation_mask = UINT64_C(0x3ff) << 52;
-    const uint64_t wanted = mw_commit(MW_LIVE, 0, class_, key);
-    struct mw_bucket *b = tags_at(s, home + probe);
-    for (uint32_t i = 0; i < MW_BUCKET_SLOTS; i++) {
-        if (atomic_load_explicit(&b->tag[i], memory_order_acquire) != tag) continue;
-        struct mw_record *r = bucket_at(s, home + probe) + i;
+    uint32_t bucket = home_bucket(s, hash) + probe;
+    for (uint32_t slots = slots_tagged(look, tag_of(hash)); slots; slots &= slots - 1) {
+        unsigned i = first_slot(slots);
+        struct mw_record *r = bucket_at(s, bucket) + i;
         uint64_t commit = atomic_load_explicit(&r->commit, memory_order_acquire);
-        if ((commit & ~generation_mask) != wanted) continue;
-        *out = (struct position){s, r, &b->tag[i], commit, home, probe, tag};
+        if (mw_unlikely((commit & ~generation_mask) != wanted)) continue;
+        *out = (struct position){s, r, &tags_at(s, bucket)->tag[i], commit, hash, probe};
         return true;
     }
     return false;
 }
 
-static void fill_slot(struct mw_record *r, const struct mw_taken *record) {
+MW_INLINE void fill_slot(struct mw_record *r, const struct mw_taken *record) {
     unsigned generation = mw_commit_generation(mw_get(&r->commit)) + 1;
     atomic_thread_fence(memory_order_release);
     mw_set(&r->size, record->size);
@@ -174,62 +209,61 @@ static void fill_slot(struct mw_record *r, const struct mw_taken *record) {
                           memory_order_release);
 }
 
-static bool segment_insert(struct segment *s, const struct mw_taken *record, uint64_t hash,
-                           uint32_t probes, struct mw_taken *stale) {
+MW_INLINE bool segment_find(struct segment *s, uint64_t wanted, uint64_t hash,
+                            struct position *out) {
     uint32_t home = home_bucket(s, hash);
-    uint8_t tag = tag_of(hash);
-    __builtin_prefetch(bucket_at(s, home), 1);
-    for (uint32_t probe = 0; probe < probes; probe++) {
-        struct mw_bucket *b = tags_at(s, home + probe);
-        struct position old;
-        if (mw_unlikely(bucket_find(s, home, probe, record->class_, record->key, tag, &old)) &&
-            !stale->found)
-            take_at(&old, stale);
-        for (uint32_t i = 0; i < MW_BUCKET_SLOTS; i++) {
-            if (mw_get(&b->tag[i]) != TAG_FREE || !change_tag(&b->tag[i], TAG_FREE, TAG_BUSY))
-                continue;
-            if (probe) count_overflow(s, home, probe, +1);
-            fill_slot(bucket_at(s, home + probe) + i, record);
-            atomic_store_explicit(&b->tag[i], tag, memory_order_release);
-            return true;
-        }
+    for (uint32_t probe = 0; probe < PROBES_MAX; probe++) {
+        uint64_t seen = look(tags_at(s, home + probe));
+        if (bucket_find(s, probe, seen, wanted, hash, out)) return true;
+        if (mw_likely(!overflowed(seen))) return false;
+    }
+    return false;
+}
+
+MW_INLINE bool find(enum mw_class class_, uint64_t key, uint64_t hash, struct position *out) {
+    uint64_t wanted = mw_commit(MW_LIVE, 0, class_, key);
+    uint32_t n = atomic_load_explicit(&segment_count, memory_order_acquire);
+    for (uint32_t i = 0; i + 1 < n; i++)
+        __builtin_prefetch(tags_at(&segments[i], home_bucket(&segments[i], hash)));
+    for (uint32_t i = n; i-- > 0;)
+        if (segment_find(&segments[i], wanted, hash, out)) return true;
+    return false;
+}
+
+MW_INLINE bool bucket_insert(struct segment *s, uint32_t probe, const struct mw_taken *record,
+                             uint64_t hash) {
+    uint32_t home = home_bucket(s, hash);
+    struct mw_bucket *b = tags_at(s, home + probe);
+    for (uint32_t slots = slots_tagged(look(b), TAG_FREE); slots; slots &= slots - 1) {
+        unsigned i = first_slot(slots);
+        __builtin_prefetch(bucket_at(s, home + probe) + i, 1);
+        if (!change_tag(&b->tag[i], TAG_FREE, TAG_BUSY)) continue;
+        if (mw_unlikely(probe)) count_overflow(s, home, probe, +1);
+        fill_slot(bucket_at(s, home + probe) + i, record);
+        atomic_store_explicit(&b->tag[i], tag_of(hash), memory_order_release);
+        return true;
     }
     return false;
 }
 
 bool mw_record_insert(const struct mw_taken *record, struct mw_taken *stale) {
     uint64_t hash = hash_key(record->class_, record->key);
+    struct position old;
     stale->found = false;
-    uint32_t probes = PROBES;
-    for (;;) {
-        uint32_t n = atomic_load_explicit(&segment_count, memory_order_acquire);
-        uint32_t oldest = probes == PROBES && n > NEWEST ? n - NEWEST : 0;
-        for (uint32_t i = n; i-- > oldest;)
-            if (mw_likely(segment_insert(&segments[i], record, hash, probes, stale))) return true;
+    while (mw_unlikely(find(record->class_, record->key, hash, &old)) && !take_at(&old, stale)) {
+    }
+    uint32_t n = atomic_load_explicit(&segment_count, memory_order_acquire);
+    if (mw_unlikely(is_sampled(hash)) && mw_add(&sampled, 1) >= mw_get(&sampled_max)) grow(n);
+    for (uint32_t probes = PROBES;;) {
+        n = atomic_load_explicit(&segment_count, memory_order_acquire);
+        for (uint32_t probe = 0; probe < probes; probe++)
+            for (uint32_t i = n; i-- > 0;)
+                if (mw_likely(bucket_insert(&segments[i], probe, record, hash))) return true;
         if (grow(n)) continue;
-        if (probes == PROBES_MAX) return false;
+        if (probes == PROBES_MAX) break;
         probes = PROBES_MAX;
     }
-}
-
-MW_INLINE bool segment_find(struct segment *s, enum mw_class class_, uint64_t key, uint64_t hash,
-                            struct position *out) {
-    uint32_t home = home_bucket(s, hash);
-    for (uint32_t probe = 0; probe < PROBES_MAX; probe++) {
-        if (bucket_find(s, home, probe, class_, key, tag_of(hash), out)) return true;
-        if (!mw_get(&tags_at(s, home + probe)->overflow)) return false;
-    }
-    return false;
-}
-
-static bool find(enum mw_class class_, uint64_t key, struct position *out) {
-    uint64_t hash = hash_key(class_, key);
-    uint32_t n = atomic_load_explicit(&segment_count, memory_order_acquire);
-    if (n > 1)
-        for (uint32_t i = 0; i < n; i++)
-            __builtin_prefetch(tags_at(&segments[i], home_bucket(&segments[i], hash)));
-    for (uint32_t i = n; i-- > 0;)
-        if (segment_find(&segments[i], class_, key, hash, out)) return true;
+    if (is_sampled(hash)) mw_add(&sampled, -1);
     return false;
 }
 
@@ -237,9 +271,10 @@ bool mw_record_take(enum mw_class class_, uint64_t key, struct mw_taken *out) {
     struct position at;
     out->found = false;
     key = mw_fold_key(key);
+    uint64_t hash = hash_key(class_, key);
     // A lost race means that another thread took this very record: look again, for there might be
     // a second one of that key when a free was missed.
-    while (find(class_, key, &at))
+    while (find(class_, key, hash, &at))
         if (take_at(&at, out)) return true;
     return false;
 }
@@ -248,7 +283,8 @@ bool mw_record_find(enum mw_class class_, uint64_t key, struct mw_taken *out) {
     struct position at;
     out->found = false;
     key = mw_fold_key(key);
-    while (find(class_, key, &at)) {
+    uint64_t hash = hash_key(class_, key);
+    while (find(class_, key, hash, &at)) {
         out->key = key;
         out->class_ = class_;
         load_fields(at.slot, out);
@@ -264,7 +300,8 @@ bool mw_record_refer(enum mw_class class_, uint64_t key, int delta, struct mw_ta
     struct position at;
     *ended = false;
     key = mw_fold_key(key);
-    while (find(class_, key, &at)) {
+    uint64_t hash = hash_key(class_, key);
+    while (find(class_, key, hash, &at)) {
         uint64_t birth = mw_get(&at.slot->birth);
         uint64_t count = birth >> 40;
         if (delta < 0 && count <= 1) {
@@ -297,12 +334,10 @@ void mw_records_take_all(bool (*match)(const struct mw_taken *, void *),
             load_fields(&s->slots[i], &t);
             if (!match(&t, context)) continue;
             uint64_t hash = hash_key(t.class_, t.key);
-            uint32_t home = home_bucket(s, hash);
             uint32_t bucket = i / MW_BUCKET_SLOTS;
             struct position at = {
-                s,           &s->slots[i], &s->buckets[bucket].tag[i % MW_BUCKET_SLOTS],
-                c,           home,         (bucket - home) & s->bucket_mask,
-                tag_of(hash)};
+                s, &s->slots[i], &s->buckets[bucket].tag[i % MW_BUCKET_SLOTS],
+                c, hash,         (bucket - home_bucket(s, hash)) & s->bucket_mask};
             if (take_at(&at, &t)) each(&t);
         }
     }

@@ -17,7 +17,7 @@ void mw_take(struct mw_call *call, enum mw_class class_, uint64_t key) {
     call->pending = true;
     call->key = key;
     if (!mw_awake()) return;
-    mw_in_flight(true);
+    mw_in_flight(1);
     mw_record_take(class_, key, &call->taken);
 }
 
@@ -29,7 +29,7 @@ void mw_unrefer(struct mw_call *call, enum mw_class class_, uint64_t key) {
     call->pending = true;
     call->key = key;
     if (!mw_awake()) return;
-    mw_in_flight(true);
+    mw_in_flight(1);
     if (mw_record_refer(class_, key, -1, &call->taken, &ended) && !ended) {
         call->taken.found = false;
         call->referred = (uint8_t)class_;
@@ -52,6 +52,7 @@ void mw_settle(struct mw_call *call) {
     if (call->result == MW_SUCCESS) {
         if (!call->taken.found && !call->referred) mw_lost(MW_LOSS_UNKNOWN_FREES, 1);
         mw_freed(&call->taken);
+        mw_in_flight(0);
         return;
     }
     if (call->referred)
@@ -63,21 +64,22 @@ void mw_settle(struct mw_call *call) {
         mw_failed(&what, (uint32_t)call->result, false);
     }
     mw_put_back(&call->taken);
+    mw_in_flight(0);
 }
 
 // ---- allocations -----------------------------------------------------------------------------
 
-void mw_allocated(struct mw_call *call, struct mw_birth birth) {
+void mw_allocated(struct mw_call *call, struct mw_birth *birth) {
     if (!call->outer) return;
     if (call->result == MW_DEINITIALIZED || !(mw_awake() || mw_wake())) return;
     uint16_t label = mw_thread_call.label;
-    birth.api = label ? (uint16_t)(label - 1) : call->api;
-    birth.driver_api = call->api;
+    birth->api = label ? (uint16_t)(label - 1) : call->api;
+    birth->driver_api = call->api;
     mw_thread_call.booked = true;
     if (call->result != MW_SUCCESS)
-        mw_failed(&birth, (uint32_t)call->result, true);
-    else if (birth.key)
-        mw_born(&birth);
+        mw_failed(birth, (uint32_t)call->result, true);
+    else if (birth->key)
+        mw_born(birth);
 }
 
 // Opening the same memory again gives the same address and counts references.
@@ -92,7 +94,7 @@ void mw_imported(struct mw_call *call, enum mw_class class_, uint64_t key, uint6
     }
     struct mw_birth birth = mw_here(MW_SPACE_IMPORTED, class_, key, bytes);
     birth.references = 1;
-    mw_allocated(call, birth);
+    mw_allocated(call, &birth);
 }
 
 static _Atomic uint32_t nodes_without_graph; // made by captures that have not ended
@@ -108,7 +110,7 @@ void mw_stream_ordered(struct mw_call *call, uint64_t key, uint64_t bytes, uint6
     birth.pool = node ? 0 : pool;
     birth.flags = MW_FLAG_STREAM_ORDERED;
     if (node && call->result == MW_SUCCESS) mw_add(&nodes_without_graph, 1);
-    mw_allocated(call, birth);
+    mw_allocated(call, &birth);
 }
 
 void mw_resources(struct mw_call *call, unsigned count, mwHandle *resources, bool mapped) {
@@ -119,8 +121,10 @@ void mw_resources(struct mw_call *call, unsigned count, mwHandle *resources, boo
             mw_imported(call, MW_CLASS_RESOURCE, key, 0);
         } else if (mw_awake()) {
             struct mw_taken taken;
+            mw_in_flight(1);
             mw_record_take(MW_CLASS_RESOURCE, key, &taken);
             mw_freed(&taken);
+            mw_in_flight(0);
         }
     }
 }
@@ -146,7 +150,7 @@ void mw_mapped(struct mw_call *call, uint64_t address, uint64_t bytes, uint64_t 
     birth.device = found ? mw_place_at(mw_taken_place(&physical))->device : -1;
     birth.context = 0;
     birth.parent = handle;
-    mw_allocated(call, birth);
+    mw_allocated(call, &birth);
 }
 
 // One unmapping: the mapping's own bytes, and a reference of the memory behind it.
@@ -179,7 +183,7 @@ void mw_unmap(struct mw_call *call, uint64_t address, uint64_t bytes, struct mw_
     if (!call->outer || !mw_awake()) return;
     call->pending = true;
     call->key = address;
-    mw_in_flight(true);
+    mw_in_flight(MW_TAKEN_MAX + 1); // each mapping, and the memory behind one
     take_mappings(u, MW_TAKEN_MAX);
 }
 
@@ -187,7 +191,7 @@ void mw_unmapped(struct mw_call *call, struct mw_unmapped *u) {
     if (!call->pending) return;
     if (call->result != MW_SUCCESS) {
         for (unsigned i = 0; i < u->count; i++) mw_put_back(&u->mapping[i]);
-        mw_in_flight(false);
+        mw_in_flight(0);
         struct mw_birth what = failed_free(call);
         mw_failed(&what, (uint32_t)call->result, false);
         return;
@@ -199,7 +203,7 @@ void mw_unmapped(struct mw_call *call, struct mw_unmapped *u) {
         for (unsigned i = 0; i < u->count; i++) settle_mapping(&u->mapping[i]);
         take_mappings(u, MW_TAKEN_MAX);
     }
-    mw_in_flight(false);
+    mw_in_flight(0);
 }
 
 // ---- the ends of contexts and graphs ---------------------------------------------------------
@@ -231,9 +235,9 @@ static bool ends_with_context(const struct mw_taken *t, void *argument) {
 
 static void end_all(const struct ending *e) {
     if (!mw_awake()) return;
-    mw_in_flight(true);
+    mw_in_flight(1);
     mw_records_take_all(ends_with_context, mw_freed, (void *)e);
-    mw_in_flight(false);
+    mw_in_flight(0);
 }
 
 void mw_context_gone(struct mw_call *call, uint64_t context) {
@@ -292,9 +296,9 @@ void mw_capture_ended(struct mw_call *call, uint64_t stream, uint64_t graph) {
     if (mw_get(&nodes_without_graph) && mw_awake()) {
         struct adoption a = {stream, graph};
         adopting_graph = graph;
-        mw_in_flight(true);
+        mw_in_flight(1);
         mw_records_take_all(captured_on, graph ? adopt : mw_freed, &a);
-        mw_in_flight(false);
+        mw_in_flight(0);
     }
     mw_capture_end(stream);
     if (!mw_any_capture()) mw_set(&nodes_without_graph, 0);
@@ -313,9 +317,9 @@ void mw_graph_gone(struct mw_call *call, uint64_t graph) {
         any = mw_get(&a->state) == 2 && a->space == MW_SPACE_GRAPH && mw_get(&a->bound);
     }
     if (!any) return;
-    mw_in_flight(true);
+    mw_in_flight(1);
     mw_records_take_all(node_of, mw_freed, &graph);
-    mw_in_flight(false);
+    mw_in_flight(0);
 }
 
 // ---- pools -----------------------------------------------------------------------------------

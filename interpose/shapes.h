@@ -55,7 +55,7 @@ void mw_settle(struct mw_call *call);
 void mw_unmapped(struct mw_call *call, struct mw_unmapped *list);
 // Books an allocation, or its failure. `birth` needs space, class, key, bytes and what else is
 // known; api, driver_api and asked (if 0) are filled in here.
-void mw_allocated(struct mw_call *call, struct mw_birth birth);
+void mw_allocated(struct mw_call *call, struct mw_birth *birth);
 void mw_imported(struct mw_call *call, enum mw_class class_, uint64_t key, uint64_t bytes);
 void mw_stream_ordered(struct mw_call *call, uint64_t key, uint64_t bytes, uint64_t pool,
                        uint64_t stream);
@@ -110,23 +110,27 @@ MW_INLINE struct mwArray3dDesc mw_array_desc(size_t w, size_t h, size_t d, int f
 // ---- the words of the `after` column ----
 #define SETTLE mw_settle(&call)
 #define ALLOC(space, out, bytes)                                                                   \
-    mw_allocated(&call, mw_here(MW_SPACE_##space, MW_CLASS_ADDRESS, OUT(out), bytes))
+    struct mw_birth birth = mw_here(MW_SPACE_##space, MW_CLASS_ADDRESS, OUT(out), bytes);          \
+    mw_allocated(&call, &birth)
 #define PITCHED(out, pitch, width, height)                                                         \
     struct mw_birth birth = mw_here(MW_SPACE_DEVICE, MW_CLASS_ADDRESS, OUT(out),                   \
                                     (MW_OK ? OUT(pitch) : (uint64_t)(width)) * (height));          \
     birth.asked = (uint64_t)(width) * (height);                                                    \
-    mw_allocated(&call, birth)
+    mw_allocated(&call, &birth)
 #define PITCHED3D(out, extent)                                                                     \
     uint64_t rows = (extent).height * (extent).depth;                                              \
     struct mw_birth birth =                                                                        \
         mw_here(MW_SPACE_DEVICE, MW_CLASS_ADDRESS, (out) ? (uintptr_t)(out)->ptr : 0,              \
                 (MW_OK && (out) ? (out)->pitch : (extent).width) * rows);                          \
     birth.asked = (extent).width * rows;                                                           \
-    mw_allocated(&call, birth)
+    mw_allocated(&call, &birth)
 #define REGISTERED(p, bytes)                                                                       \
-    mw_allocated(&call, mw_here(MW_SPACE_REGISTERED, MW_CLASS_REGISTERED, (uintptr_t)(p), bytes))
+    struct mw_birth birth =                                                                        \
+        mw_here(MW_SPACE_REGISTERED, MW_CLASS_REGISTERED, (uintptr_t)(p), bytes);                  \
+    mw_allocated(&call, &birth)
 #define ARRAY3D_BYTES(out, bytes)                                                                  \
-    mw_allocated(&call, mw_here(MW_SPACE_ARRAY, MW_CLASS_ARRAY, OUT(out), bytes))
+    struct mw_birth birth = mw_here(MW_SPACE_ARRAY, MW_CLASS_ARRAY, OUT(out), bytes);              \
+    mw_allocated(&call, &birth)
 #define ARRAY2D(out, desc)                                                                         \
     struct mwArray3dDesc full = mw_array_desc(0, 0, 0, 0, 0, 0);                                   \
     if (desc)                                                                                      \
@@ -153,17 +157,17 @@ MW_INLINE struct mwArray3dDesc mw_array_desc(size_t w, size_t h, size_t d, int f
         (prop) && (prop)->location.type == MW_LOCATION_DEVICE ? (prop)->location.id : -1;          \
     birth.context = 0; /* needs none, and outlives any */                                          \
     birth.references = 1;                                                                          \
-    mw_allocated(&call, birth)
+    mw_allocated(&call, &birth)
 #define MULTICAST(out, prop)                                                                       \
     struct mw_birth birth =                                                                        \
         mw_here(MW_SPACE_MULTICAST, MW_CLASS_HANDLE, OUT(out), (prop) ? (prop)->size : 0);         \
     birth.context = 0;                                                                             \
     birth.references = 1;                                                                          \
-    mw_allocated(&call, birth)
+    mw_allocated(&call, &birth)
 #define RANGE(out, bytes_)                                                                         \
     struct mw_birth birth = mw_here(MW_SPACE_ADDRESS, MW_CLASS_RANGE, OUT(out), bytes_);           \
     birth.context = 0;                                                                             \
-    mw_allocated(&call, birth)
+    mw_allocated(&call, &birth)
 #define RETAINED(out)                   mw_retained(&call, OUT(out))
 #define MAPPED(address, bytes, handle)  mw_mapped(&call, address, bytes, handle)
 #define UNMAPPED                        mw_unmapped(&call, &unmapped)
@@ -178,7 +182,7 @@ MW_INLINE struct mwArray3dDesc mw_array_desc(size_t w, size_t h, size_t d, int f
     if (params) birth.device = (params)->poolProps.location.id;                                    \
     birth.context = 0;                                                                             \
     birth.pool = (uintptr_t)(graph);                                                               \
-    mw_allocated(&call, birth)
+    mw_allocated(&call, &birth)
 #define GRAPH_ANY_NODE(graph, params)                                                              \
     if ((params) && (params)->type == MW_NODE_MEM_ALLOC) {                                         \
         struct mwMemAllocNode *alloc = &(params)->alloc;                                           \
@@ -244,6 +248,9 @@ MW_INLINE struct mwArray3dDesc mw_array_desc(size_t w, size_t h, size_t d, int f
 #define PRIMARY_RESET(device)    mw_primary_reset(&call, device)
 #define GREEN_CREATED(out, device)                                                                 \
     if (MW_OK && (out)) mw_context_created(OUT(out), device, false)
+// Its memory belongs to the primary context and stays.
+#define GREEN_DESTROYED(green)                                                                     \
+    if (MW_OK) mw_context_ended((uintptr_t)(green))
 #define LIMIT(limit, value)                                                                        \
     if (MW_OK) mw_device_limit(mw_context_device(), (unsigned)(limit), value)
 #define RUNTIME_DEVICE(device)                                                                     \

@@ -19,6 +19,7 @@
 #include "floor.h"
 #include "monitor.h"
 #include "options.h"
+#include "startup.h"
 #include "text.h"
 
 #include <errno.h>
@@ -49,7 +50,7 @@ _Atomic uint32_t *mw_wake_word = &word_before_start;
 static char ledger_path[PATH_BYTES + 128];
 static char companion[PATH_BYTES];
 static bool companion_runs;
-static struct mw_options options;
+MW_STARTUP static struct mw_options options;
 
 // ---- who we are ------------------------------------------------------------------------------
 
@@ -201,8 +202,8 @@ static void start_monitor(void) {
     char pid[24];
     struct mw_text t = mw_text(pid, sizeof pid);
     mw_put_number(&t, (uint64_t)getpid());
-    char *const arguments[] = {"memwatch", "monitor", "--ledger", ledger_path, "--pid", pid,
-                               "--pidfd",  "3",       NULL};
+    char *const arguments[] = {"memwatch", "monitor", "--ledger", ledger_path, "--pid",
+                               pid,        "--pidfd", "3",        NULL};
     companion_runs = mw_companion_start(companion, arguments, false);
 }
 
@@ -236,7 +237,7 @@ bool mw_wake(void) {
     int saved = errno, cancel = 0;
     uint64_t before = mw_block_signals();
     if (pthread_setcancelstate) pthread_setcancelstate(PTHREAD_CANCEL_DISABLE, &cancel);
-    bool made = make_ledger();
+    bool made = !mw_doors_second_copy() && make_ledger();
     atomic_store_explicit(mw_wake_word, made ? MW_AWAKE : MW_OFF, memory_order_release);
     if (made) {
         mw_doors_changed();
@@ -279,7 +280,6 @@ __attribute__((constructor)) static void start(void) {
     // In a setuid program the environment is not trusted: stay off.
     if (getauxval(AT_SECURE)) return;
     mw_doors_init();
-    if (mw_doors_second_copy()) return;
     mw_options_read(&options, false);
     mw_deepbind_clear = (int)options.deepbind; // plug-ins are opened long before the first event
     void *page = mmap(NULL, 4096, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
@@ -290,7 +290,7 @@ __attribute__((constructor)) static void start(void) {
 }
 
 __attribute__((destructor)) static void end(void) {
-    if (!mw_awake()) return;
+    if (!mw_ledger || !mw_awake()) return;
     mw_set(&mw_ledger->exiting_ns, mw_now_ns());
     atomic_store_explicit(&mw_ledger->life, MW_LIFE_EXITING, memory_order_release);
     if (companion_runs || !mw_companion_find(options.program, companion, sizeof companion)) return;

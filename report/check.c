@@ -3,8 +3,8 @@
 // Does the ledger agree with itself? (check.h)
 //
 // The same bytes are counted in four ways: the record of each live block, the cells of the thread
-// that allocated or freed them (summed by site and by account), what is left to each thread, and the
-// counter behind the peak. In a process that ended by itself all agree to the byte. One that
+// that allocated or freed them (summed by site and by account), what is left to each thread, and
+// the counter behind the peak. In a process that ended by itself all agree to the byte. One that
 // was killed stopped between two stores: each thread that says so (in_flight) may be wrong by the
 // one event it was at, and so by one block in one account, one site and one thread. While a process
 // runs, the events that happened during the reading count likewise.
@@ -30,7 +30,9 @@ static struct check_row *add_row(struct check *c, const char *holds, uint64_t al
     return row;
 }
 
-static uint64_t distance(uint64_t a, uint64_t b) { return a > b ? a - b : b - a; }
+static uint64_t distance(uint64_t a, uint64_t b) {
+    return a > b ? a - b : b - a;
+}
 
 // Counters against records. True if they differ. Every block too many or too few takes one event.
 static bool compare(struct check_row *row, uint64_t blocks, uint64_t bytes,
@@ -104,8 +106,9 @@ static void check_records(const struct model *m, struct check *c) {
     row->compared = m->records;
     row->differing = m->misfits;
     if (m->misfits)
-        tell(c, "%" PRIu64 " records or counters name a site, thread, place or account that is not "
-                "in the file",
+        tell(c,
+             "%" PRIu64 " records or counters name a site, thread, place or account that is not "
+             "in the file",
              m->misfits);
 }
 

@@ -19,9 +19,12 @@ cJSON *report_document(const struct model *m, const struct check *c, const char 
 // not obey them.
 void print_report(FILE *out, const cJSON *report);
 
-// Text that may be printed: `text` in at most `width` columns (one a code point), control characters
-// replaced, "..." where it was cut. NULL gives "?". Returns `out`.
+// Text that may be printed: `text` in at most `width` columns (one a code point), control
+// characters replaced, "..." where it was cut. NULL gives "?". Returns `out`.
 #define FIT_TEXT 324 // COLUMNS code points of four bytes
 const char *fit(char out[FIT_TEXT], const char *text, unsigned width);
+
+// `text` in lines of 80 columns, each indented, with control characters replaced.
+void print_wrapped(FILE *out, const char *text, unsigned indent);
 
 #endif

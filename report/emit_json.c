@@ -14,7 +14,9 @@
 #include <string.h>
 #include <time.h>
 
-static const struct mw_header *header_of(const struct model *m) { return &m->reader.header; }
+static const struct mw_header *header_of(const struct model *m) {
+    return &m->reader.header;
+}
 
 // ---- pieces ---------------------------------------------------------------------------------
 
@@ -37,8 +39,10 @@ static void add_time(cJSON *object, const char *name, const struct model *m, uin
 
 // 0 = it never was.
 static void add_time_if(cJSON *object, const char *name, const struct model *m, uint64_t ns) {
-    if (ns) add_time(object, name, m, ns);
-    else json_add_null(object, name);
+    if (ns)
+        add_time(object, name, m, ns);
+    else
+        json_add_null(object, name);
 }
 
 static void add_api(cJSON *object, const char *name, const struct model *m, int api) {
@@ -75,8 +79,8 @@ static void add_argv(cJSON *object, const struct mw_header *h) {
 }
 
 static void add_exit(cJSON *object, const struct mw_header *h, bool alive) {
-    static const char *const told[] = {[MW_EXIT_CODE] = "code", [MW_EXIT_SIGNAL] = "signal",
-                                       [MW_EXIT_EXEC] = "exec"};
+    static const char *const told[] = {
+        [MW_EXIT_CODE] = "code", [MW_EXIT_SIGNAL] = "signal", [MW_EXIT_EXEC] = "exec"};
     cJSON *exit = json_add_object(object, "exit");
     const char *kind = h->exit_kind < sizeof told / sizeof told[0] ? told[h->exit_kind] : NULL;
     if (!kind) kind = alive ? "running" : h->life == MW_LIFE_EXITING ? "ended" : "unknown";
@@ -91,8 +95,10 @@ static void add_exit(cJSON *object, const struct mw_header *h, bool alive) {
 }
 
 static void add_rank(cJSON *object, const char *name, int32_t rank) {
-    if (rank >= 0) json_add_i64(object, name, rank);
-    else json_add_null(object, name);
+    if (rank >= 0)
+        json_add_i64(object, name, rank);
+    else
+        json_add_null(object, name);
 }
 
 static void add_process(cJSON *report, const struct model *m, bool alive) {
@@ -110,7 +116,7 @@ static void add_process(cJSON *report, const struct model *m, bool alive) {
     add_rank(process, "local_rank", h->local_rank);
     add_rank(process, "world_size", h->world_size);
     add_time(process, "start", m, 0);
-    add_time_if(process, "end", m, h->exiting_ns);
+    add_time_if(process, "end", m, h->ended_ns ? h->ended_ns : h->exiting_ns);
     add_time_if(process, "last_event", m, m->last_ns);
     add_exit(process, h, alive);
 }
@@ -160,10 +166,14 @@ static void add_graph_memory(cJSON *object, const struct model *m, const struct 
 
 static void add_limits(cJSON *object, const struct mw_device *d) {
     // By value of CUlimit (cuda.h).
-    static const char *const names[8] = {
-        "stack_size",           "printf_fifo_size",         "malloc_heap_size",
-        "dev_runtime_sync_depth", "dev_runtime_pending_launch_count",
-        "max_l2_fetch_granularity", "persisting_l2_cache_size", "shmem_size"};
+    static const char *const names[8] = {"stack_size",
+                                         "printf_fifo_size",
+                                         "malloc_heap_size",
+                                         "dev_runtime_sync_depth",
+                                         "dev_runtime_pending_launch_count",
+                                         "max_l2_fetch_granularity",
+                                         "persisting_l2_cache_size",
+                                         "shmem_size"};
     cJSON *limits = json_add_object(object, "limits");
     for (unsigned i = 0; i < 8; i++)
         if (d->limits_set >> i & 1) json_add_u64(limits, names[i], d->limits[i]);
@@ -184,8 +194,10 @@ static void add_devices(cJSON *report, const struct model *m) {
         cJSON *device = json_add_object(devices, NULL);
         json_add_u64(device, "ordinal", i);
         json_add_text(device, "name", d->name);
-        if (d->total) json_add_u64(device, "total_bytes", d->total);
-        else json_add_null(device, "total_bytes");
+        if (d->total)
+            json_add_u64(device, "total_bytes", d->total);
+        else
+            json_add_null(device, "total_bytes");
         json_add_u64(device, "own_bytes", own);
         add_memory_info(device, m, d, own);
         add_graph_memory(device, m, d);
@@ -238,10 +250,14 @@ static void add_pool(cJSON *pools, const struct model *m, const struct mw_pool *
                     {"reserved_peak_bytes", p->reserved_high}};
     // The program read some of them: those it did not are zero, which no pool in use ever is.
     for (unsigned i = 0; i < sizeof reported / sizeof reported[0]; i++)
-        if (read && reported[i].value) json_add_u64(pool, reported[i].name, reported[i].value);
-        else json_add_null(pool, reported[i].name);
-    if (p->release_threshold) json_add_u64(pool, "release_threshold", p->release_threshold);
-    else json_add_null(pool, "release_threshold");
+        if (read && reported[i].value)
+            json_add_u64(pool, reported[i].name, reported[i].value);
+        else
+            json_add_null(pool, reported[i].name);
+    if (p->release_threshold)
+        json_add_u64(pool, "release_threshold", p->release_threshold);
+    else
+        json_add_null(pool, "release_threshold");
     add_time_if(pool, "observed", m, p->observed_ns);
 }
 
@@ -280,13 +296,17 @@ static void add_totals(cJSON *report, const struct model *m) {
         json_add_bool(total, "counted_as_memory", space_is_memory(a->space));
         add_held(total, &a->held);
         json_add_u64(total, "peak_bytes", a->peak_bytes);
-        if (a->peak_bytes) add_time(total, "peak_time", m, a->peak_ms * 1000000);
-        else json_add_null(total, "peak_time");
+        if (a->peak_bytes)
+            add_time(total, "peak_time", m, a->peak_ms * 1000000);
+        else
+            json_add_null(total, "peak_time");
         add_tally(total, &a->tally);
     }
 }
 
-static int more_first(uint64_t a, uint64_t b) { return a < b ? 1 : a > b ? -1 : 0; }
+static int more_first(uint64_t a, uint64_t b) {
+    return a < b ? 1 : a > b ? -1 : 0;
+}
 
 static int sites_by_live(const void *x, const void *y) {
     const struct model_site *a = *(const struct model_site *const *)x,
@@ -339,7 +359,8 @@ static void add_shares(cJSON *object, const struct model *m, const struct model_
     cJSON *accounts = json_add_array(object, "accounts");
     for (unsigned i = 0; i < m->accounts; i++) {
         const struct model_share *s = &t->share[i];
-        if (!s->held.blocks && !s->tally.allocations && !s->tally.frees && !s->tally.failed) continue;
+        if (!s->held.blocks && !s->tally.allocations && !s->tally.frees && !s->tally.failed)
+            continue;
         cJSON *account = json_add_object(accounts, NULL);
         add_pair(account, m->account[i].device, m->account[i].space);
         add_held(account, &s->held);
@@ -439,7 +460,8 @@ static void add_blocks(cJSON *report, const struct model *m) {
 static const char *result_name(uint32_t result, bool runtime) {
     switch (result) {
 #define RESULT(number, driver_name, runtime_name)                                                  \
-    case number: return runtime ? runtime_name : driver_name;
+    case number:                                                                                   \
+        return runtime ? runtime_name : driver_name;
 #include "results.def"
 #undef RESULT
     }
@@ -450,7 +472,8 @@ static void add_failure(cJSON *failures, const struct model *m, const struct mw_
     const struct mw_header *h = header_of(m);
     int api = f->api < m->apis ? f->api : -1, driver = f->driver_api < m->apis ? f->driver_api : -1;
     bool runtime = driver >= 0 && m->api[driver].layer == MW_LAYER_RUNTIME;
-    const struct mw_account *a = &h->account[f->account < MW_ACCOUNTS ? f->account : MW_ACCOUNTS - 1];
+    const struct mw_account *a =
+        &h->account[f->account < MW_ACCOUNTS ? f->account : MW_ACCOUNTS - 1];
     bool allocation = a->state == 2 && a->space != MW_SPACE_NONE && a->space < MW_SPACE_COUNT;
     cJSON *failure = json_add_object(failures, NULL);
     add_time(failure, "time", m, f->when_ns);
@@ -458,8 +481,10 @@ static void add_failure(cJSON *failures, const struct model *m, const struct mw_
     add_api(failure, "driver_api", m, driver);
     json_add_u64(failure, "result", f->result);
     json_add_text(failure, "result_name", result_name(f->result, runtime));
-    if (f->asked) json_add_u64(failure, "asked_bytes", f->asked);
-    else json_add_null(failure, "asked_bytes");
+    if (f->asked)
+        json_add_u64(failure, "asked_bytes", f->asked);
+    else
+        json_add_null(failure, "asked_bytes");
     json_add_handle(failure, "key", f->key);
     if (allocation) {
         add_pair(failure, a->device, a->space);
@@ -469,8 +494,10 @@ static void add_failure(cJSON *failures, const struct model *m, const struct mw_
         json_add_null(failure, "space");
         json_add_null(failure, "live_bytes");
     }
-    if (f->device_free != UINT64_MAX) json_add_u64(failure, "device_free_bytes", f->device_free);
-    else json_add_null(failure, "device_free_bytes");
+    if (f->device_free != UINT64_MAX)
+        json_add_u64(failure, "device_free_bytes", f->device_free);
+    else
+        json_add_null(failure, "device_free_bytes");
     json_add_u64(failure, "tid", f->tid);
 }
 
@@ -558,8 +585,10 @@ static void add_coverage(cJSON *report, const struct model *m) {
     for (unsigned i = 0; i < MW_DOOR_COUNT; i++) json_add_u64(doors, door_names[i], h->doors[i]);
     cJSON *driver = json_add_object(coverage, "driver");
     json_add_text(driver, "path", h->driver_path);
-    if (h->driver_version) json_add_u64(driver, "version", h->driver_version);
-    else json_add_null(driver, "version");
+    if (h->driver_version)
+        json_add_u64(driver, "version", h->driver_version);
+    else
+        json_add_null(driver, "version");
     add_entry_points(coverage, m);
     unsigned lookups = add_lookups(coverage, h);
     cJSON *deepbind = json_add_object(coverage, "deepbind");

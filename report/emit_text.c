@@ -43,9 +43,28 @@ const char *fit(char out[TEXT], const char *text, unsigned width) {
     return out;
 }
 
+void print_wrapped(FILE *out, const char *text, unsigned indent) {
+    char clean[TEXT], part[COLUMNS + 1];
+    size_t room = COLUMNS - indent;
+    while (*text) {
+        size_t n = strlen(text);
+        if (n > room) {
+            n = room;
+            while (n && text[n] != ' ') n--;
+            if (!n) n = room; // a word that is longer than a line
+        }
+        snprintf(part, sizeof part, "%.*s", (int)n, text);
+        fprintf(out, "%*s%s\n", (int)indent, "", fit(clean, part, (unsigned)room));
+        text += n;
+        while (*text == ' ') text++;
+    }
+}
+
 static const char *device_name(char out[DEVICE_TEXT], int64_t device) {
-    if (device < 0) snprintf(out, DEVICE_TEXT, "host");
-    else snprintf(out, DEVICE_TEXT, "device %" PRId64, device);
+    if (device < 0)
+        snprintf(out, DEVICE_TEXT, "host");
+    else
+        snprintf(out, DEVICE_TEXT, "device %" PRId64, device);
     return out;
 }
 
@@ -53,14 +72,19 @@ static const char *bytes_of(const cJSON *object, const char *name, char out[BYTE
     return bytes_text(json_u64(object, name), out);
 }
 
-static void heading(FILE *out, const char *text) { fprintf(out, "\n%s\n", text); }
+static void heading(FILE *out, const char *text) {
+    fprintf(out, "\n%s\n", text);
+}
 
 // "12.345 s", "3 h 12 min".
 static void print_duration(FILE *out, uint64_t ns) {
     double s = (double)ns / 1e9;
-    if (s < 120) fprintf(out, "%.3f s", s);
-    else if (s < 7200) fprintf(out, "%.1f min", s / 60);
-    else fprintf(out, "%.1f h", s / 3600);
+    if (s < 120)
+        fprintf(out, "%.3f s", s);
+    else if (s < 7200)
+        fprintf(out, "%.1f min", s / 60);
+    else
+        fprintf(out, "%.1f h", s / 3600);
 }
 
 // ---- process --------------------------------------------------------------------------------
@@ -159,8 +183,9 @@ static void print_devices(FILE *out, const cJSON *report) {
         char name[TEXT], a[BYTES_TEXT], b[BYTES_TEXT];
         const cJSON *info = json_get(device, "memory_info");
         if (!cJSON_IsObject(info) && !json_text(device, "name")) continue;
-        fprintf(out, "\ndevice %" PRIu64 "  %s", json_u64(device, "ordinal"),
-                fit(name, json_text(device, "name") ? json_text(device, "name") : "", 40));
+        fprintf(out, "\ndevice %" PRIu64, json_u64(device, "ordinal"));
+        if (json_text(device, "name"))
+            fprintf(out, "  %s", fit(name, json_text(device, "name"), 40));
         if (json_is_number(device, "total_bytes"))
             fprintf(out, ", %s", bytes_of(device, "total_bytes", a));
         fputs("\n", out);
@@ -169,8 +194,9 @@ static void print_devices(FILE *out, const cJSON *report) {
                 bytes_of(info, "total_bytes", b));
         int64_t rest = json_i64(device, "unattributed_bytes");
         if (rest > 0)
-            fprintf(out, "  of what was in use, %s are not this process's allocations:\n"
-                         "  the driver's own, other processes, pool reserves\n",
+            fprintf(out,
+                    "  of what was in use, %s are not this process's allocations:\n"
+                    "  the driver's own, other processes, pool reserves\n",
                     bytes_text((uint64_t)rest, a));
     }
 }
@@ -216,6 +242,8 @@ static void print_sites(FILE *out, const cJSON *report) {
 
 static void print_threads(FILE *out, const cJSON *report) {
     const cJSON *threads = json_get(report, "threads"), *thread;
+    const char *kind = json_text(json_get(json_get(report, "process"), "exit"), "kind");
+    bool alive = kind && !strcmp(kind, "running"); // of a dead process no thread is running
     int n = 0;
     if (!cJSON_GetArraySize(threads)) return;
     fprintf(out, "\n%-17s %8s %-8s %13s %9s %11s %8s\n", "by thread", "tid", "", "live", "blocks",
@@ -232,9 +260,11 @@ static void print_threads(FILE *out, const cJSON *report) {
         const cJSON *earlier = json_get(thread, "earlier");
         allocations -= json_u64(earlier, "allocations");
         frees -= json_u64(earlier, "frees");
+        const char *life = json_text(thread, "state");
+        if (!alive && life && !strcmp(life, "running")) life = "";
         fprintf(out, "%-17s %8" PRIu64 " %-8s %13s %9" PRIu64 " %11" PRIu64 " %8" PRIu64 "\n",
                 fit(name, json_text(thread, "name"), 16), json_u64(thread, "tid"),
-                fit(state, json_text(thread, "state"), 8), bytes_of(thread, "live_bytes", live),
+                fit(state, life, 8), bytes_of(thread, "live_bytes", live),
                 json_u64(thread, "live_blocks"), allocations, frees);
     }
     print_rest(out, cJSON_GetArraySize(threads), "threads");
@@ -245,7 +275,8 @@ static void print_failures(FILE *out, const cJSON *report) {
     uint64_t total = json_u64(report, "failures_total");
     int skip = cJSON_GetArraySize(failures) - LISTED;
     if (!total) return;
-    fprintf(out, "\nfailed calls: %" PRIu64 "%s\n", total, total > LISTED ? ", the last ones:" : "");
+    fprintf(out, "\nfailed calls: %" PRIu64 "%s\n", total,
+            total > LISTED ? ", the last ones:" : "");
     cJSON_ArrayForEach(failure, failures) {
         char api[TEXT], result[TEXT], number[24], a[BYTES_TEXT], b[BYTES_TEXT];
         if (skip-- > 0) continue;
@@ -258,30 +289,14 @@ static void print_failures(FILE *out, const cJSON *report) {
                     bytes_of(failure, "live_bytes", b));
         if (json_is_number(failure, "asked_bytes") && json_is_number(failure, "device_free_bytes"))
             fprintf(out, ", %s last said to be free", bytes_of(failure, "device_free_bytes", a));
-        if (json_is_number(failure, "asked_bytes")) fputs("\n", out);
+        if (json_is_number(failure, "asked_bytes"))
+            fputs("\n", out);
         else if (json_text(failure, "key"))
             fprintf(out, "    of %s\n", fit(api, json_text(failure, "key"), 20));
     }
 }
 
 // ---- coverage -------------------------------------------------------------------------------
-
-static void print_wrapped(FILE *out, const char *text) {
-    char clean[TEXT];
-    while (*text) {
-        size_t n = strlen(text);
-        if (n > COLUMNS - 4) {
-            n = COLUMNS - 4;
-            while (n && text[n] != ' ') n--;
-            if (!n) n = COLUMNS - 4;
-        }
-        char part[COLUMNS];
-        snprintf(part, sizeof part, "%.*s", (int)n, text);
-        fprintf(out, "    %s\n", fit(clean, part, COLUMNS - 4));
-        text += n;
-        while (*text == ' ') text++;
-    }
-}
 
 static void print_coverage(FILE *out, const cJSON *report) {
     const cJSON *coverage = json_get(report, "coverage"), *loss, *lookup;
@@ -298,10 +313,10 @@ static void print_coverage(FILE *out, const cJSON *report) {
         const char *words = json_text(loss, "text");
         snprintf(text, sizeof text, "%" PRIu64 " %s", json_u64(loss, "count"),
                  words ? words : loss->string);
-        print_wrapped(out, text);
+        print_wrapped(out, text, 2);
     }
     int n = cJSON_GetArraySize(lookups), listed = 0;
-    if (n) fprintf(out, "  %d names that sound like memory were looked up and are not watched:\n", n);
+    if (n) fprintf(out, "  looked up, sounding like memory, but not watched: %d\n", n);
     cJSON_ArrayForEach(lookup, lookups) {
         char name[TEXT];
         if (listed++ == LISTED) break;
@@ -310,8 +325,8 @@ static void print_coverage(FILE *out, const cJSON *report) {
     if (json_u64(deepbind, "count")) {
         char path[TEXT];
         fprintf(out,
-                "  %" PRIu64 " libraries were loaded with RTLD_DEEPBIND: their direct calls were\n"
-                "  not seen (MEMWATCH_DEEPBIND=clear makes them visible); the first:\n    %s\n",
+                "  loaded with RTLD_DEEPBIND, so that direct calls are not seen, unless under\n"
+                "  MEMWATCH_DEEPBIND=clear: %" PRIu64 ", the first\n    %s\n",
                 json_u64(deepbind, "count"), fit(path, json_text(deepbind, "first"), 74));
     }
 }
@@ -322,13 +337,13 @@ static void print_check(FILE *out, const cJSON *report) {
     uint64_t in_flight = json_u64(ledger, "in_flight");
     if (json_is_true(check, "ok")) {
         fputs("  the ledger agrees with itself", out);
-        if (in_flight) fprintf(out, ", but for %" PRIu64 " events in flight", in_flight);
+        if (in_flight) fprintf(out, ", but for events under way: %" PRIu64, in_flight);
         fputs("\n", out);
         return;
     }
     fputs("  THE LEDGER DOES NOT AGREE WITH ITSELF: do not rely on these numbers\n", out);
-    cJSON_ArrayForEach(line, json_get(check, "differences"))
-        if (cJSON_IsString(line)) print_wrapped(out, line->valuestring);
+    cJSON_ArrayForEach(line, json_get(check, "differences")) if (cJSON_IsString(line))
+        print_wrapped(out, line->valuestring, 4);
 }
 
 void print_report(FILE *out, const cJSON *report) {

@@ -12,8 +12,10 @@
 #include <string.h>
 
 static void add(cJSON *object, const char *name, cJSON *item) {
-    if (name) cJSON_AddItemToObject(object, name, item);
-    else cJSON_AddItemToArray(object, item);
+    if (name)
+        cJSON_AddItemToObject(object, name, item);
+    else
+        cJSON_AddItemToArray(object, item);
 }
 
 void json_add_u64(cJSON *object, const char *name, uint64_t value) {
@@ -28,7 +30,9 @@ void json_add_i64(cJSON *object, const char *name, int64_t value) {
     add(object, name, cJSON_CreateRaw(digits));
 }
 
-void json_add_null(cJSON *object, const char *name) { add(object, name, cJSON_CreateNull()); }
+void json_add_null(cJSON *object, const char *name) {
+    add(object, name, cJSON_CreateNull());
+}
 void json_add_bool(cJSON *object, const char *name, bool value) {
     add(object, name, cJSON_CreateBool(value));
 }
@@ -53,8 +57,10 @@ void json_add_bytes(cJSON *object, const char *name, const char *text, size_t mo
     char *clean = allocate(3 * bytes + 1, 1), *to = clean;
     for (size_t i = 0; i < bytes;) {
         size_t n = sequence((const unsigned char *)text + i, bytes - i);
-        if (n) to = mempcpy(to, text + i, n);
-        else to = mempcpy(to, "\xef\xbf\xbd", 3);
+        if (n)
+            to = mempcpy(to, text + i, n);
+        else
+            to = mempcpy(to, "\xef\xbf\xbd", 3);
         i += n ? n : 1;
     }
     add(object, name, cJSON_CreateString(clean));
@@ -62,8 +68,10 @@ void json_add_bytes(cJSON *object, const char *name, const char *text, size_t mo
 }
 
 void json_add_text(cJSON *object, const char *name, const char *text) {
-    if (text && *text) json_add_bytes(object, name, text, strlen(text));
-    else json_add_null(object, name);
+    if (text && *text)
+        json_add_bytes(object, name, text, strlen(text));
+    else
+        json_add_null(object, name);
 }
 
 void json_add_handle(cJSON *object, const char *name, uint64_t handle) {

@@ -72,7 +72,7 @@ static int print_help(void) {
     }
     puts("\nExit status:\n");
     for (size_t i = 0; i < CODES; i++) printf("  %3d  %s\n", codes[i].code, codes[i].meaning);
-    puts("\n`memwatch run` ends as the program does: with its exit code, or by the same signal.");
+    puts("\n`memwatch run` ends as the program does: with its code, or by the same signal.");
     return EXIT_OK;
 }
 
@@ -91,7 +91,8 @@ int main(int argc, char **argv) {
         }
         return commands[i].function(argc - 1, argv + 1);
     }
-    return fail(EXIT_USAGE, *word ? "no command '%s'; see `memwatch --help`"
-                                  : "a command is needed%s; see `memwatch --help`",
+    return fail(EXIT_USAGE,
+                *word ? "no command '%s'; see `memwatch --help`"
+                      : "a command is needed%s; see `memwatch --help`",
                 word);
 }

@@ -13,9 +13,9 @@
 #include <stdlib.h>
 #include <string.h>
 
-#define ATTEMPTS       4
+#define ATTEMPTS        4
 #define THREADS_AT_ONCE 32u
-#define NOWHERE        UINT32_MAX // in a map from the file's indices to the model's
+#define NOWHERE         UINT32_MAX // in a map from the file's indices to the model's
 
 // What is needed only while reading.
 struct reading {
@@ -31,17 +31,22 @@ struct reading {
 static const struct {
     const char *name;
     bool memory;
-} spaces[MW_SPACE_COUNT] = {
-    [MW_SPACE_NONE] = {"other", false},
+} spaces[MW_SPACE_COUNT] = {[MW_SPACE_NONE] = {"other", false},
 #define X(id, name, owned) [MW_SPACE_##id] = {name, owned},
-    MW_SPACES(X)
+                            MW_SPACES(X)
 #undef X
 };
 
-const char *space_name(enum mw_space space) { return spaces[space].name; }
-bool space_is_memory(enum mw_space space) { return spaces[space].memory; }
+const char *space_name(enum mw_space space) {
+    return spaces[space].name;
+}
+bool space_is_memory(enum mw_space space) {
+    return spaces[space].memory;
+}
 
-uint64_t record_bytes(const struct reader_record *r) { return r->size & MW_MAX_BYTES; }
+uint64_t record_bytes(const struct reader_record *r) {
+    return r->size & MW_MAX_BYTES;
+}
 
 uint64_t record_asked(const struct reader_record *r) {
     uint64_t bytes = record_bytes(r), slack = 0;
@@ -51,7 +56,9 @@ uint64_t record_asked(const struct reader_record *r) {
     return slack <= bytes ? bytes - slack : bytes;
 }
 
-uint64_t tally_live(const struct tally *t) { return t->allocated_bytes - t->freed_bytes; }
+uint64_t tally_live(const struct tally *t) {
+    return t->allocated_bytes - t->freed_bytes;
+}
 
 uint64_t share_live(const struct model_share *s) {
     return s->tally.allocated_bytes - s->own_bytes - s->remote_bytes;
@@ -110,7 +117,9 @@ static int by_content(const void *a, const void *b, void *reading) {
     return of_x < of_y ? -1 : of_x > of_y;
 }
 
-static int api_index(const struct model *m, uint16_t api) { return api < m->apis ? api : -1; }
+static int api_index(const struct model *m, uint16_t api) {
+    return api < m->apis ? api : -1;
+}
 
 // Equal entries of the file become one: two threads may have interned the same site at once.
 static bool read_sites(struct reading *g) {
@@ -125,17 +134,18 @@ static bool read_sites(struct reading *g) {
         g->site_of[i] = NOWHERE;
         const struct mw_site *s = &g->raw_site[i];
         if (s->state != 2) continue;
-        if (s->account < MW_ACCOUNTS && g->account_of[s->account] != NOWHERE) order[ready++] = i;
-        else m->misfits++;
+        if (s->account < MW_ACCOUNTS && g->account_of[s->account] != NOWHERE)
+            order[ready++] = i;
+        else
+            m->misfits++;
     }
     qsort_r(order, ready, sizeof *order, by_content, g);
     for (uint32_t i = 0; i < ready; i++) {
         const struct mw_site *s = &g->raw_site[order[i]];
         if (!i || by_content(&order[i - 1], &order[i], g) != 0)
-            m->site[m->sites++] =
-                (struct model_site){.api = api_index(m, s->api),
-                                    .driver_api = api_index(m, s->driver_api),
-                                    .account = g->account_of[s->account]};
+            m->site[m->sites++] = (struct model_site){.api = api_index(m, s->api),
+                                                      .driver_api = api_index(m, s->driver_api),
+                                                      .account = g->account_of[s->account]};
         g->site_of[order[i]] = m->sites - 1;
     }
     free(order);
@@ -235,7 +245,7 @@ static bool add_thread(struct reading *g, uint32_t index, const struct mw_thread
         .state = raw->state,
         .tid = raw->tid,
         .earlier = raw->earlier,
-        .in_flight = raw->in_flight != 0,
+        .in_flight = raw->in_flight,
         .started_ns = raw->started_ns,
         .ended_ns = raw->ended_ns,
         .before = {raw->before_allocations, raw->before_bytes, raw->before_frees,
@@ -267,8 +277,10 @@ static void add_events(struct reading *g, const struct mw_cell *c, void *unused)
 static bool look_again(struct reading *g, uint32_t index, const struct mw_thread *raw) {
     struct model *m = g->m;
     uint32_t known = g->thread_of[index];
-    if (known == NOWHERE) g->events++; // began meanwhile: its events follow
-    else if (raw->in_flight) m->thread[known].in_flight = true;
+    if (known == NOWHERE)
+        g->events++; // began meanwhile: its events follow
+    else if (raw->in_flight > m->thread[known].in_flight)
+        m->thread[known].in_flight = raw->in_flight;
     return walk_cells(g, raw, add_events, NULL);
 }
 
@@ -300,7 +312,9 @@ static void keep_largest(struct model *m, const struct model_block *block) {
     heap[i] = *block;
 }
 
-static int largest_first(const void *a, const void *b) { return smaller(a, b) ? 1 : -1; }
+static int largest_first(const void *a, const void *b) {
+    return smaller(a, b) ? 1 : -1;
+}
 
 static void add_record(void *context, const struct reader_record *record) {
     struct reading *g = context;

@@ -22,7 +22,7 @@ struct held {
 
 // A (device, space) pair. Entries of the file with the same pair are one here.
 struct model_account {
-    int device; // -1: memory of no device
+    int device;          // -1: memory of no device
     enum mw_space space; // MW_SPACE_NONE: what found no room in the table of accounts
     uint64_t live_bytes; // by the counters that the peak is taken from: bound less slack
     uint64_t peak_bytes, peak_ms;
@@ -48,7 +48,7 @@ struct model_share {
 struct model_thread {
     enum mw_thread_state state;
     uint32_t tid, earlier; // `earlier`: ended threads whose totals are in this block's, too
-    bool in_flight;
+    uint32_t in_flight;    // blocks of the event that it is at, 0 = none
     uint64_t started_ns, ended_ns;
     char name[17];
     struct tally before;       // of the earlier threads
@@ -68,15 +68,15 @@ struct model {
     struct model_site *site;
     struct model_thread *thread;
     struct mw_place *place;
-    struct held *place_held;  // per place, without graph nodes: what pools hold
-    struct mw_api *api;       // names terminated
+    struct held *place_held; // per place, without graph nodes: what pools hold
+    struct mw_api *api;      // names terminated
     unsigned accounts, sites, threads, places, apis;
-    uint64_t calls[MW_APIS]; // of each entry point
+    uint64_t calls[MW_APIS];                    // of each entry point
     struct model_block largest[LARGEST_BLOCKS]; // sorted, largest first
     unsigned largest_count;
     uint64_t records;  // live, in all accounts
     uint64_t misfits;  // live records and counters whose site, thread, place or account is none
-    uint64_t inflight; // events that may be half done: threads between two stores of one event
+    uint64_t inflight; // blocks that may be half booked: of threads between two stores of one event
     uint64_t moved;    // events that happened while the file was read
     uint64_t last_ns;  // the latest time in the file
 };

@@ -13,6 +13,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/wait.h>
+#include <time.h>
 #include <unistd.h>
 
 // The fields up to the names stand at fixed offsets in every file of this format: structs grow at
@@ -30,7 +31,7 @@ static int open_ledger(const char *ledger, int mode, struct owner *out) {
         close(fd);
         return -1;
     }
-    *out = (struct owner){(pid_t)h.pid, h.start_ticks, h.life, h.exit_kind};
+    *out = (struct owner){(pid_t)h.pid, h.start_ticks, h.start_monotonic_ns, h.life, h.exit_kind};
     return fd;
 }
 
@@ -45,9 +46,15 @@ static bool store_exit(const char *ledger, uint32_t kind, int32_t value) {
     struct owner owner;
     int fd = open_ledger(ledger, O_RDWR, &owner);
     if (fd < 0) return false;
-    // The kind last: a reader that sees it finds the value in place.
+    struct timespec t;
+    clock_gettime(CLOCK_MONOTONIC, &t);
+    uint64_t now = (uint64_t)t.tv_sec * 1000000000u + (uint64_t)t.tv_nsec;
+    uint64_t ended = now > owner.start_monotonic_ns ? now - owner.start_monotonic_ns : 0;
+    // The kind last: a reader that sees it finds the rest in place.
     bool ok = owner.exit_kind != MW_EXIT_UNKNOWN ||
-              (pwrite(fd, &value, sizeof value, offsetof(struct mw_header, exit_value)) ==
+              (pwrite(fd, &ended, sizeof ended, offsetof(struct mw_header, ended_ns)) ==
+                   (ssize_t)sizeof ended &&
+               pwrite(fd, &value, sizeof value, offsetof(struct mw_header, exit_value)) ==
                    (ssize_t)sizeof value &&
                pwrite(fd, &kind, sizeof kind, offsetof(struct mw_header, exit_kind)) ==
                    (ssize_t)sizeof kind);

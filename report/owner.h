@@ -16,6 +16,7 @@
 struct owner {
     pid_t pid;
     uint64_t start_ticks; // 0 = not known
+    uint64_t start_monotonic_ns;
     uint32_t life;        // enum mw_life
     uint32_t exit_kind;   // enum mw_exit_kind
 };

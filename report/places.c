@@ -29,9 +29,13 @@ void *allocate(size_t count, size_t bytes) {
 
 size_t ledger_folders(const char *out[LEDGER_FOLDERS]) {
     // As create_ledger() in interpose/wake.c tries them.
-    const char *const folders[LEDGER_FOLDERS] = {
-        getenv("MEMWATCH_LEDGER_DIR"), getenv("XDG_RUNTIME_DIR"), "/dev/shm", getenv("TMPDIR"),
-        "/tmp", getenv("MEMWATCH_DIR"), "."};
+    const char *const folders[LEDGER_FOLDERS] = {getenv("MEMWATCH_LEDGER_DIR"),
+                                                 getenv("XDG_RUNTIME_DIR"),
+                                                 "/dev/shm",
+                                                 getenv("TMPDIR"),
+                                                 "/tmp",
+                                                 getenv("MEMWATCH_DIR"),
+                                                 "."};
     size_t n = 0;
     for (size_t i = 0; i < LEDGER_FOLDERS; i++)
         if (folders[i] && *folders[i]) out[n++] = folders[i];
@@ -58,8 +62,10 @@ void report_folders(const char *configured, const char *cwd, struct report_folde
         add_folder(out, cwd, relative, true);
     }
     add_folder(out, cwd, "", false);
-    if (state && *state) add_folder(out, state, "/memwatch", true);
-    else if (home && *home) add_folder(out, home, "/.local/state/memwatch", true);
+    if (state && *state)
+        add_folder(out, state, "/memwatch", true);
+    else if (home && *home)
+        add_folder(out, home, "/.local/state/memwatch", true);
     add_folder(out, "/tmp", "", false);
 }
 

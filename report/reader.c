@@ -7,10 +7,10 @@
 // the two sizes, into zeroed structs. In the header itself only the arrays at its end move; the
 // fields before them keep their places for ever.
 //
-// Consistency. The writer may be at work, and pread copies in no particular order, so one read of a record proves
-// nothing, even if its commit word says LIVE before and after. Each block is read three times: a
-// record counts if its commit word (state, generation, key) is the same in the first and the third
-// copy; then it did not change in between, and the second copy's fields belong to it.
+// Consistency. The writer may be at work, and pread copies in no particular order, so one read of a
+// record proves nothing, even if its commit word says LIVE before and after. Each block is read
+// three times: a record counts if its commit word (state, generation, key) is the same in the first
+// and the third copy; then it did not change in between, and the second copy's fields belong to it.
 #include "reader.h"
 
 #include <errno.h>
@@ -24,6 +24,10 @@
 
 #define RECORDS_AT_ONCE 8192u
 #define COPIES          3 // of each block of records, see above
+
+// Two thousand million live blocks. A sparse file of any size costs nothing to make, but reading it
+// would take for ever.
+#define MAX_FILE_BYTES (UINT64_C(64) << 30)
 
 // What a table's entries are: `size_at` is where the header tells the writer's size, `oldest` the
 // size in the first version of the format, which no writer goes below.
@@ -243,6 +247,9 @@ enum reader_status reader_refresh(struct reader *r) {
     struct stat st;
     if (fstat(r->fd, &st) != 0) return failed(r, READER_UNREADABLE, "%s", strerror(errno));
     r->file_bytes = (uint64_t)st.st_size;
+    if (r->file_bytes > MAX_FILE_BYTES)
+        return failed(r, READER_DAMAGED, "larger than any ledger: %llu bytes",
+                      (unsigned long long)r->file_bytes);
     enum reader_status status = read_header(r);
     return status == READER_OK ? read_directory(r) : status;
 }
@@ -325,7 +332,8 @@ bool reader_records(struct reader *r, void (*each)(void *, const struct reader_r
     for (unsigned x = 0; ok && x < r->extents[MW_CHUNK_RECORDS]; x++) {
         const struct extent *e = &r->extent[MW_CHUNK_RECORDS][x];
         for (uint64_t from = 0; ok && from < e->count; from += RECORDS_AT_ONCE) {
-            uint32_t n = e->count - from < RECORDS_AT_ONCE ? (uint32_t)(e->count - from) : RECORDS_AT_ONCE;
+            uint32_t n =
+                e->count - from < RECORDS_AT_ONCE ? (uint32_t)(e->count - from) : RECORDS_AT_ONCE;
             for (unsigned c = 0; ok && c < COPIES; c++)
                 ok = read_at(r, memory + c * block, n * stride, e->offset + from * stride);
             for (uint32_t i = 0; ok && i < n; i++) {

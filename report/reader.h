@@ -5,8 +5,8 @@
 // The file is hostile input. It may be truncated, scribbled over, made by somebody else, or change
 // and shrink while it is read. So it is read with pread and never mapped (a mapped file that
 // shrinks is a SIGBUS), each offset and count is checked against the file before it is used, memory
-// is bounded by the file's size, and every text is terminated. What comes out of here is well-formed
-// but not yet plausible: an index in an entry may still name nothing.
+// is bounded by the file's size, and every text is terminated. What comes out of here is
+// well-formed but not yet plausible: an index in an entry may still name nothing.
 #ifndef MEMWATCH_READER_H
 #define MEMWATCH_READER_H
 
@@ -18,11 +18,11 @@
 
 enum reader_status {
     READER_OK,
-    READER_MISSING,  // no such file
+    READER_MISSING,    // no such file
     READER_UNREADABLE, // not allowed, not a regular file, a read error
-    READER_FOREIGN,  // not a ledger
-    READER_NEWER,    // a ledger of a later format or another byte order
-    READER_DAMAGED   // a ledger, but cut short or overwritten
+    READER_FOREIGN,    // not a ledger
+    READER_NEWER,      // a ledger of a later format or another byte order
+    READER_DAMAGED     // a ledger, but cut short or overwritten
 };
 
 // One chunk of the file: entries first .. first + count - 1 of its table.
@@ -64,7 +64,7 @@ struct reader_record {
 };
 
 // Calls `each` for every live record. False: the file could not be read to its end.
-bool reader_records(struct reader *r, void (*each)(void *context, const struct reader_record *record),
-                    void *context);
+bool reader_records(struct reader *r,
+                    void (*each)(void *context, const struct reader_record *record), void *context);
 
 #endif

@@ -44,8 +44,9 @@ static bool write_beside(const char *path, const char *text) {
     unlink(beside); // of an earlier process with our pid
     int fd = open(beside, O_WRONLY | O_CREAT | O_EXCL | O_NOFOLLOW | O_CLOEXEC, 0600);
     if (fd < 0) return false;
-    // A full disk may show only in fsync or close (network file systems).
-    bool ok = write_all(fd, text, strlen(text)) && (fsync(fd) == 0 || errno == EINVAL);
+    // No fsync: it may take seconds, which somebody may be waiting, and what it would survive, the
+    // machine's end, the ledger does not survive either. A full network disk shows in close.
+    bool ok = write_all(fd, text, strlen(text));
     int error = errno;
     if (close(fd) != 0 && ok) ok = false, error = errno;
     if (ok && rename(beside, path) != 0) ok = false, error = errno;
@@ -106,8 +107,10 @@ enum exit_code render_ledger(const char *ledger, enum rendering rendering, struc
     char *text = cJSON_PrintBuffered(report, 1 << 16, true);
     sum_up(m, out);
     enum exit_code code = EXIT_NOTHING;
-    if (!text) explain(out, "out of memory");
-    else if (write_somewhere(m, ledger, text, out)) code = EXIT_OK;
+    if (!text)
+        explain(out, "out of memory");
+    else if (write_somewhere(m, ledger, text, out))
+        code = EXIT_OK;
     if (code == EXIT_OK) out->error[0] = '\0';
     if (code == EXIT_OK && rendering == RENDER_FINAL) unlink(ledger);
     free(text);

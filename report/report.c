@@ -19,19 +19,19 @@
 static const char help[] =
     "Usage: memwatch report [OPTION]... FILE|DIR|PID\n"
     "\n"
-    "Shows what was recorded. FILE is a ledger, also of a process that still runs, or a\n"
-    "JSON report. DIR is a folder of them: a line for each and totals. PID is a process,\n"
-    "running or dead, whose ledger or report can be found.\n"
+    "Shows what was recorded. FILE is a ledger, also of a process that still runs, or\n"
+    "a JSON report. DIR is a folder of them: a line for each and totals. PID is a\n"
+    "process, running or dead, whose ledger or report can be found.\n"
     "\n"
     "      --format FORMAT  text (default) or json\n"
-    "      --check          tell whether the ledger agrees with itself, instead of text\n"
+    "      --check          tell instead whether the ledger agrees with itself\n"
     "  -o, --output FILE    write to FILE instead of standard output\n"
-    "      --sweep          also turn each ledger whose process is dead into a JSON report\n"
-    "                       where the process would have wanted it, and remove the ledger\n"
+    "      --sweep          also turn each ledger whose process is dead into a report\n"
+    "                       where the process wanted it, and remove the ledger\n"
     "  -h, --help           this text\n"
     "\n"
-    "Exit status: 0; 1 a check did not hold; 2 wrong usage; 3 a file is unreadable, damaged,\n"
-    "not ours or of a later version; 4 there is nothing to report.\n";
+    "Exit status: 0; 1 a check did not hold; 2 wrong usage; 3 a file is unreadable,\n"
+    "damaged, not ours or of a later version; 4 there is nothing to report.\n";
 
 struct options {
     bool json, check, sweep;
@@ -40,12 +40,10 @@ struct options {
 
 // -1: go on.
 static int read_command_line(int argc, char **argv, struct options *o) {
-    static const struct option options[] = {{"format", required_argument, NULL, 'f'},
-                                            {"check", no_argument, NULL, 'c'},
-                                            {"output", required_argument, NULL, 'o'},
-                                            {"sweep", no_argument, NULL, 's'},
-                                            {"help", no_argument, NULL, 'h'},
-                                            {0}};
+    static const struct option options[] = {
+        {"format", required_argument, NULL, 'f'}, {"check", no_argument, NULL, 'c'},
+        {"output", required_argument, NULL, 'o'}, {"sweep", no_argument, NULL, 's'},
+        {"help", no_argument, NULL, 'h'},         {0}};
     optind = 1;
     opterr = 0;
     for (int c; (c = getopt_long(argc, argv, "ho:", options, NULL)) != -1;) {
@@ -95,18 +93,18 @@ static void print_check(FILE *out, const struct source *s) {
         const struct check_row *row = &s->check.row[i];
         fprintf(out, "%s  ", row->ok ? "ok   " : "WRONG");
         fprintf(out, "%llu %s", (unsigned long long)row->compared, row->holds);
-        if (row->differing)
-            fprintf(out, " (off by %llu)", (unsigned long long)row->differing);
+        if (row->differing) fprintf(out, " (off by %llu)", (unsigned long long)row->differing);
         fputs("\n", out);
     }
-    cJSON_ArrayForEach(line, json_get(json_get(ledger, "check"), "differences")) {
-        char text[FIT_TEXT];
-        if (cJSON_IsString(line)) fprintf(out, "       %s\n", fit(text, line->valuestring, 80));
-    }
+    cJSON_ArrayForEach(line,
+                       json_get(json_get(ledger, "check"), "differences")) if (cJSON_IsString(line))
+        print_wrapped(out, line->valuestring, 7);
+    bool holds = check_holds(s);
+    fprintf(out, "the ledger %s with itself", holds ? "agrees" : "does not agree");
     if (in_flight)
-        fprintf(out, "%llu events in flight are allowed for\n", (unsigned long long)in_flight);
-    fprintf(out, check_holds(s) ? "the ledger agrees with itself\n"
-                                : "the ledger does not agree with itself\n");
+        fprintf(out, "%s for %llu events under way", holds ? ", but" : ", even allowing",
+                (unsigned long long)in_flight);
+    fputs("\n", out);
 }
 
 // A dead process's ledger becomes a report.
@@ -123,9 +121,12 @@ static enum exit_code report_file(FILE *out, const char *path, const struct opti
     struct source s;
     enum exit_code code = source_read(path, &s);
     if (code != EXIT_OK) return (enum exit_code)fail(code, "%s: %s", path, s.error);
-    if (o->json) print_json(out, s.report);
-    else if (o->check) print_check(out, &s);
-    else print_report(out, s.report);
+    if (o->json)
+        print_json(out, s.report);
+    else if (o->check)
+        print_check(out, &s);
+    else
+        print_report(out, s.report);
     if (o->check && !check_holds(&s)) code = EXIT_FINDING;
     if (o->sweep) {
         enum exit_code swept = sweep(path, &s);
@@ -206,8 +207,8 @@ static enum exit_code report_subject(FILE *out, const struct options *o) {
     errno = 0;
     long pid = strtol(o->subject, &end, 10);
     if (*end || errno || pid <= 0 || pid > INT_MAX)
-        return (enum exit_code)fail(EXIT_NOTHING, "%s: no such file or folder, and not a process id",
-                                    o->subject);
+        return (enum exit_code)fail(EXIT_NOTHING,
+                                    "%s: no such file or folder, and not a process id", o->subject);
     if (source_find(pid, path, sizeof path)) return report_file(out, path, o);
     return (enum exit_code)fail(EXIT_NOTHING,
                                 "no ledger and no report of process %ld: give the file, or set "

@@ -129,8 +129,12 @@ static bool has_ends(const char *name, const char *front, const char *back) {
     size_t n = strlen(name), f = strlen(front), b = strlen(back);
     return n > f + b && !strncmp(name, front, f) && !strcmp(name + n - b, back);
 }
-bool is_ledger_name(const char *name) { return has_ends(name, "memwatch.", ".ledger"); }
-bool is_report_name(const char *name) { return has_ends(name, "memwatch.", ".json"); }
+bool is_ledger_name(const char *name) {
+    return has_ends(name, "memwatch.", ".ledger");
+}
+bool is_report_name(const char *name) {
+    return has_ends(name, "memwatch.", ".json");
+}
 
 // The start time in memwatch.<host>[.rank<N>].<pid>.<unix ms>.json if the pid is this one, else 0.
 // Hosts may hold dots, so it is read from its end.
@@ -157,7 +161,8 @@ bool source_find(long pid, char *path, size_t bytes) {
         for (struct dirent *e; dir && (e = readdir(dir));) {
             unsigned long long ms = report_of(e->d_name, pid);
             if (ms <= latest) continue;
-            if (snprintf(path, bytes, "%s/%s", folders.path[i], e->d_name) < (int)bytes) latest = ms;
+            if (snprintf(path, bytes, "%s/%s", folders.path[i], e->d_name) < (int)bytes)
+                latest = ms;
         }
         if (dir) closedir(dir);
     }

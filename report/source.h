@@ -17,7 +17,8 @@ struct source {
     char error[512];    // what is wrong and what to do, without the file's name
 };
 
-// Reads a file. EXIT_OK, EXIT_DAMAGED or EXIT_NOTHING (no such file). Call source_free after either.
+// Reads a file. EXIT_OK, EXIT_DAMAGED or EXIT_NOTHING (no such file). Call source_free after
+// either.
 enum exit_code source_read(const char *path, struct source *out);
 void source_free(struct source *source);
 

@@ -68,7 +68,8 @@ static const char *ending(const cJSON *process, char out[32]) {
         snprintf(out, 32, "exit code %" PRId64, json_i64(exit, "code"));
     else if (kind && !strcmp(kind, "signal"))
         snprintf(out, 32, "signal %" PRId64, json_i64(exit, "signal"));
-    else snprintf(out, 32, "%s", kind ? kind : "unknown");
+    else
+        snprintf(out, 32, "%s", kind ? kind : "unknown");
     return out;
 }
 

@@ -24,7 +24,8 @@ AUTO_DEPS = -MMD -MP -MT $@ -MF $(basename $@).d
 TEST_LIBS = $(LDFLAGS) $(call source_line,$<,build)
 
 # The simulated GPU is linked against only for its names; whoever runs the program chooses the GPU.
-SIMGPU_LIBS := $(addprefix $(B)/simgpu/,libcuda.so.1 libcudart.so.13 libcudart_static.a)
+SIMGPU_LIBS := $(addprefix $(B)/simgpu/,libcuda.so libcudart.so.11.0 libcudart.so.12 libcudart.so.13 \
+                 libcudart.so libcudart_static.a)
 
 .SECONDEXPANSION:
 $(UNIT_TESTS): $(B)/tests/unit/%: tests/unit/%.c $$(call source_line,tests/unit/%.c,links) \
@@ -43,4 +44,3 @@ $(HAZARD_LIBS): $(B)/tests/hazards/%.so: tests/hazards/%.c | $(SIMGPU_LIBS)
 
 -include $(addsuffix .d,$(HAZARDS) $(basename $(HAZARD_LIBS)))
 
-include tests/endtoend/build.mk

@@ -75,7 +75,9 @@ CUresult cuMemHostAlloc(void **pp, size_t bytesize, unsigned int Flags) {
     return result;
 }
 
-CUresult cuMemFreeHost(void *p) { return cuMemFree_v2((CUdeviceptr)p); }
+CUresult cuMemFreeHost(void *p) {
+    return cuMemFree_v2((CUdeviceptr)p);
+}
 
 CUresult cuMemGetInfo_v2(size_t *free, size_t *total) {
     *free = *total = (size_t)16 << 30;

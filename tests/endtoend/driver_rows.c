@@ -18,8 +18,7 @@
     X(cuMemPoolExportPointer, (void *out, mwPtr dptr))                                             \
     X(cuMulticastAddDevice, (mwPtr team, int device))                                              \
     X(cuDeviceGetDevResource, (int device, void *resource, int type))                              \
-    X(cuDevResourceGenerateDesc, (mwHandle * desc, void *resources, unsigned count))               \
-    X(cuGreenCtxDestroy, (mwHandle green))
+    X(cuDevResourceGenerateDesc, (mwHandle * desc, void *resources, unsigned count))
 
 #include "rows.h"
 
@@ -617,16 +616,13 @@ static void reset(const struct worker *w, struct thing *t) {
     MUST(CALL(cuCtxSetCurrent, context));
 }
 
+// A share of the device's multiprocessors, with the memory of the primary context.
 static void green(const struct worker *w, struct thing *t) {
-    char resource[256] = {0};
-    mwHandle desc = NULL, context;
-    bool made = other.cuDeviceGetDevResource(w->device, resource, 1) == 0 &&
-                other.cuDevResourceGenerateDesc(&desc, resource, 1) == 0;
-    if (CALL(cuGreenCtxCreate, &t->pointer, desc, w->device, 1) != 0 || !made) {
-        t->pointer = NULL;
-        CALL(cuCtxFromGreenCtx, &context, NULL);
-        return;
-    }
+    char resource[256] = {0}; // CUdevResource
+    mwHandle desc, context;
+    MUST(other.cuDeviceGetDevResource(w->device, resource, 1));
+    MUST(other.cuDevResourceGenerateDesc(&desc, resource, 1));
+    MUST(CALL(cuGreenCtxCreate, &t->pointer, desc, w->device, 1));
     MUST(CALL(cuCtxFromGreenCtx, &context, t->pointer));
     MUST(CALL(cuCtxPushCurrent_v2, context));
     MUST(CALL(cuMemAlloc_v2, &t->key, t->bytes));
@@ -635,9 +631,8 @@ static void green(const struct worker *w, struct thing *t) {
 
 static void end_green(const struct worker *w, struct thing *t) {
     (void)w;
-    if (!t->pointer) return;
+    MUST(CALL(cuGreenCtxDestroy, t->pointer));
     MUST(CALL(cuMemFree_v2, t->key));
-    MUST(other.cuGreenCtxDestroy(t->pointer));
 }
 
 // ---- code, questions, look-ups -----------------------------------------------------------------

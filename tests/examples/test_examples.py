@@ -95,4 +95,4 @@ def test_memwatch_run_gives_the_same_report(run_watched):
     assert result.returncode == -signal.SIGSEGV, result.stderr
     (report,) = result.reports.values()
     compare_with_books(report, result.books_of(report["process"]["pid"]))
-    assert report["process"]["exit"] == {"kind": "signal", "signal": signal.SIGSEGV}
+    assert report["process"]["exit"]["signal"] == signal.SIGSEGV

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 //
-// Whatever a ledger or a report file holds, reading it, checking it and printing it in every way must
-// neither crash nor hang nor read a byte that is not its own. Built with the address and
+// Whatever a ledger or a report file holds, reading it, checking it and printing it in every way
+// must neither crash nor hang nor read a byte that is not its own. Built with the address and
 // undefined-behaviour sanitizers, which end the program at the first such byte.
 //
 //   fuzz_reader [COUNT [SEED]]   reads COUNT mutations of a ledger and of a report, always the same
@@ -64,7 +64,9 @@ static uint64_t number(void) {
     return state * UINT64_C(2685821657736338717);
 }
 
-static uint64_t below(uint64_t n) { return number() % n; }
+static uint64_t below(uint64_t n) {
+    return number() % n;
+}
 
 // Numbers at which bounds break.
 static uint64_t boundary(void) {
@@ -102,8 +104,10 @@ static void mutate_ledger(const struct builder *b, uint8_t *data, size_t size) {
         uint64_t value = below(3) ? boundary() : number();
         size_t bytes = (size_t)1 << below(4);
         if (below(4)) at -= at % bytes;
-        if (below(3) == 0) data[at] ^= 1 << below(8);
-        else memcpy(data + at, &value, bytes <= size - at ? bytes : size - at);
+        if (below(3) == 0)
+            data[at] ^= 1 << below(8);
+        else
+            memcpy(data + at, &value, bytes <= size - at ? bytes : size - at);
     }
 }
 
@@ -111,8 +115,10 @@ static void mutate_text(uint8_t *data, size_t size) {
     static const char telling[] = "{}[]\",:0123456789-+eEtfn\\u\x1b\x80\xc2\xff";
     for (uint64_t n = 1 + below(8); n; n--) {
         size_t at = below(size), bytes = below(size - at);
-        if (below(3)) data[at] = (uint8_t)telling[below(sizeof telling)];
-        else memmove(data + at, data + below(size - bytes), bytes);
+        if (below(3))
+            data[at] = (uint8_t)telling[below(sizeof telling)];
+        else
+            memmove(data + at, data + below(size - bytes), bytes);
     }
 }
 
@@ -145,8 +151,10 @@ int main(int argc, char **argv) {
         bool ledger = i % 4 != 0;
         size_t size = ledger ? b.bytes : bytes;
         memcpy(data, ledger ? b.image : text, size);
-        if (ledger) mutate_ledger(&b, data, size);
-        else mutate_text(data, size);
+        if (ledger)
+            mutate_ledger(&b, data, size);
+        else
+            mutate_text(data, size);
         LLVMFuzzerTestOneInput(data, below(16) ? size : below(size + 1));
     }
     printf("%lu inputs read\n", count);

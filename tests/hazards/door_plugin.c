@@ -8,6 +8,7 @@
 //     reload                 three times: dlopen, work, dlclose; each time at another address
 #define _GNU_SOURCE
 #include <dlfcn.h>
+#include <link.h>
 #include <stdbool.h>
 #include <stdio.h>
 #include <string.h>
@@ -32,10 +33,23 @@ static int work(const char *mode, const char *path, void **library) {
     return plugin_work ? plugin_work() : -2;
 }
 
-// What the library leaves free is taken, so that it comes back elsewhere.
-static void take_place(void *function) {
-    char *page = (char *)((size_t)function & ~(size_t)4095);
-    mmap(page, 4096, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_FIXED_NOREPLACE, -1, 0);
+static int find_driver(struct dl_phdr_info *object, size_t size, void *base) {
+    (void)size;
+    if (!strstr(object->dlpi_name, "libcuda.so")) return 0;
+    *(void **)base = (void *)object->dlpi_addr;
+    return 1;
+}
+
+// Unloads the plug-in, and the driver with it; the driver's place is taken, so that it comes back
+// elsewhere. True if it was unloaded.
+static bool unload(void *library) {
+    void *base = NULL, *still = NULL;
+    dl_iterate_phdr(find_driver, &base);
+    dlclose(library);
+    dl_iterate_phdr(find_driver, &still);
+    if (!base || still) return false;
+    int flags = MAP_PRIVATE | MAP_ANONYMOUS | MAP_FIXED_NOREPLACE;
+    return mmap(base, 4096, PROT_NONE, flags, -1, 0) == base;
 }
 
 int main(int argc, char **argv) {
@@ -47,10 +61,7 @@ int main(int argc, char **argv) {
             int one = work(argv[i], argv[i + 1], &library);
             printf("%s: %d\n", strrchr(argv[i + 1], '/') + 1, one);
             if (one) result = 1;
-            if (!reload || !library) continue;
-            void *function = dlsym(library, "plugin_work");
-            dlclose(library);
-            take_place(function);
+            if (reload && library && !unload(library)) result = 2;
         }
     }
     return result;

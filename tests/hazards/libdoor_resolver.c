@@ -10,11 +10,13 @@
 
 typedef CUresult (*resolver)(const char *, void **, int, uint64_t, int *);
 
+static void *driver;
+
 int plugin_work(void) {
     void *functions[DOOR_FUNCTIONS], *again = NULL;
     struct door_functions gpu;
     int status;
-    void *driver = dlopen("libcuda.so.1", RTLD_NOW);
+    driver = dlopen("libcuda.so.1", RTLD_NOW);
     resolver resolve = driver ? (resolver)dlsym(driver, "cuGetProcAddress_v2") : NULL;
     if (!resolve || resolve("cuGetProcAddress", &again, 12000, 0, &status) || !again) return -3;
     resolve = (resolver)again;
@@ -22,7 +24,9 @@ int plugin_work(void) {
         if (resolve(door_base_names[i], &functions[i], 12000, 0, &status) || !functions[i])
             return -4;
     memcpy(&gpu, functions, sizeof gpu);
-    int result = door_work(&gpu);
-    dlclose(driver);
-    return result;
+    return door_work(&gpu);
+}
+
+__attribute__((destructor)) static void unload(void) {
+    if (driver) dlclose(driver);
 }

@@ -317,6 +317,7 @@ def test_help_and_version_are_everywhere(command, memwatch):
     done = memwatch(*command, "--help")
     assert done.returncode == 0
     assert done.stdout.startswith("Usage: memwatch " + (command or ["COMMAND"])[0])
+    assert max(map(len, done.stdout.splitlines())) <= 80
     done = memwatch(*command, "--version")
     assert done.returncode == 0 and re.fullmatch(r"memwatch [0-9.]+\n", done.stdout)
 

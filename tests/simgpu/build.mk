@@ -40,14 +40,21 @@ $(SIM_GEN)/nulldriver.o: tests/bench/nulldriver.c | $(SIM_GEN)/api.h
 	$(CC) $(SIM_CFLAGS) -c $< -o $@
 
 $(SIM_OUT)/libcuda.so.1: $(SIM_DRIVER_O)
-	$(CC) $(CFLAGS) $(SIM_LDFLAGS) -Wl,-soname,libcuda.so.1 $^ -o $@
+	$(CC) $(CFLAGS) $(SIM_LDFLAGS) -Wl,-soname,libcuda.so.1 $^ -o $@ $(LDFLAGS)
 
 $(SIM_OUT)/libcuda.so: $(SIM_OUT)/libcuda.so.1
 	ln -sf libcuda.so.1 $@
 
 $(SIM_OUT)/null/libcuda.so.1: $(SIM_GEN)/null.o $(SIM_GEN)/nulldriver.o
 	@mkdir -p $(@D)
-	$(CC) $(CFLAGS) $(SIM_LDFLAGS) -Wl,-soname,libcuda.so.1 $^ -o $@
+	$(CC) $(CFLAGS) $(SIM_LDFLAGS) -Wl,-soname,libcuda.so.1 $^ -o $@ $(LDFLAGS)
+
+SIM_PROGRAMS := $(patsubst $(SIM_SRC)/programs/%.c,$(SIM_OUT)/programs/%,$(wildcard $(SIM_SRC)/programs/*.c))
+ALL += $(SIM_PROGRAMS)
+
+$(SIM_PROGRAMS): $(SIM_OUT)/programs/%: $(SIM_SRC)/programs/%.c $(SIM_OUT)/libcuda.so.1
+	@mkdir -p $(@D)
+	$(CC) $(WARN) $(CFLAGS) -pthread -isystem $(CUDA13_INC) $^ -o $@ $(LDFLAGS)
 
 -include $(SIM_DRIVER_O:.o=.d) $(SIM_GEN)/null.d $(SIM_GEN)/nulldriver.d
 -include $(SIM_SRC)/runtime/build.mk

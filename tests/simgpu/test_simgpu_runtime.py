@@ -3,8 +3,6 @@
 does, and unmodified programs, in C and for nvcc, run on it."""
 
 import collections
-import os
-import pathlib
 import re
 import subprocess
 
@@ -28,11 +26,16 @@ FAMILIES = {
     "managed": {(0, "managed"): MIB},
     "stream-ordered": {(0, "device"): 2 * MIB + 3000 + 4000},
     "default-stream": {(0, "device"): MIB, (-1, "pinned"): 4096},
-    "graphs": {(0, "graph"): 5 * MIB},
+    "graphs": {(0, "graph"): 5 * MIB, (1, "graph"): MIB},
     "capture": {(0, "graph"): 6 * MIB},
     "ipc": {(0, "device"): MIB},
     "devices": {(0, "device"): MIB, (1, "device"): 2 * MIB},
     "reset": {(0, "device"): 3 * MIB},
+    "threads": {(0, "device"): 400 * 1000, (1, "device"): 400 * 1000},
+    "external": {(0, "imported"): 2 * MIB},
+    "host-calls": {},
+    "entry-points": {},
+    "kernel": {},
 }
 
 
@@ -154,15 +157,18 @@ def test_an_older_driver_is_insufficient(run_watched):
 @pytest.mark.parametrize("kind", KINDS)
 @pytest.mark.parametrize("family", FAMILIES)
 def test_a_c_program_gets_what_it_asks_for_and_gives_it_back(run_watched, family, kind):
+    expected = dict(FAMILIES[family])
+    if kind == "11.0":
+        expected.pop((1, "graph"), None)  # made by a function that CUDA 11 does not have
     result = run_watched([PROGRAMS / f"families.{kind}", family], mode="none")
     assert result.returncode == 0, result.stderr
     books = result.books
-    for key, asked in FAMILIES[family].items():
+    for key, asked in expected.items():
         allocated = books[key]["allocated_bytes"]
         assert allocated == asked if asked is not None else allocated > 0, key
     assert {key: row["live"] for key, row in books.items() if row["live"]} == {}
     used = {key for key, row in books.items() if row["allocs"] and key[1] != "pool_reserved"}
-    assert used == FAMILIES[family].keys()
+    assert used == expected.keys()
 
 
 @pytest.mark.parametrize("kind", ("shared", "static", "per-thread"))

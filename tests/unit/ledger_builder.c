@@ -105,7 +105,9 @@ void builder_init(struct builder *b, unsigned max_threads, unsigned max_slots) {
     b->sites = b->places = b->threads = 1;
 }
 
-void builder_free(struct builder *b) { free(b->image); }
+void builder_free(struct builder *b) {
+    free(b->image);
+}
 
 unsigned builder_api(struct builder *b, const char *name, enum mw_layer layer) {
     struct mw_api *api = &b->api[b->apis];
@@ -139,11 +141,8 @@ unsigned builder_site(struct builder *b, unsigned api, unsigned driver_api, int 
 unsigned builder_place(struct builder *b, int device, uint64_t context, uint64_t stream,
                        uint64_t pool) {
     assert(b->places < MAX_PLACES);
-    b->place[b->places] = (struct mw_place){.state = 2,
-                                            .device = (int16_t)device,
-                                            .context = context,
-                                            .stream = stream,
-                                            .pool = pool};
+    b->place[b->places] = (struct mw_place){
+        .state = 2, .device = (int16_t)device, .context = context, .stream = stream, .pool = pool};
     return b->places++;
 }
 
@@ -278,9 +277,9 @@ static void sample_surroundings(struct builder *b) {
 
 void builder_sample(struct builder *b) {
     enum { MALLOC, DRIVER_MALLOC, PITCH, HOST, ASYNC, CREATE, MAP, NAMES };
-    static const char *const names[NAMES] = {"cudaMalloc",     "cuMemAlloc_v2",  "cuMemAllocPitch_v2",
-                                             "cuMemHostAlloc", "cuMemAllocAsync", "cuMemCreate",
-                                             "cuMemMap"};
+    static const char *const names[NAMES] = {
+        "cudaMalloc",  "cuMemAlloc_v2", "cuMemAllocPitch_v2", "cuMemHostAlloc", "cuMemAllocAsync",
+        "cuMemCreate", "cuMemMap"};
     builder_init(b, 8, 1024);
     for (unsigned i = 0; i < NAMES; i++)
         builder_api(b, names[i], i ? MW_LAYER_DRIVER : MW_LAYER_RUNTIME);
@@ -306,7 +305,8 @@ void builder_sample(struct builder *b) {
     builder_release(b, main_thread, slot[1]); // of the loader's
     builder_release(b, ended, slot[2]);
     builder_alloc(b, main_thread, second, other, MW_CLASS_ADDRESS, 0x7f1000000000, 4096, 4096);
-    builder_alloc(b, loader, pitched, place, MW_CLASS_ADDRESS, 0x7f2000000000, 512 * 100, 500 * 100);
+    builder_alloc(b, loader, pitched, place, MW_CLASS_ADDRESS, 0x7f2000000000, 512 * 100,
+                  500 * 100);
     builder_alloc(b, loader, host, 0, MW_CLASS_ADDRESS, 0x7f3000000000, 12345, 12345);
     builder_alloc(b, main_thread, async, pool, MW_CLASS_ADDRESS, 0x7f4000000000, 3 << 20, 3 << 20);
     builder_alloc(b, main_thread, create, place, MW_CLASS_HANDLE, 0x55, 2 << 20, 2 << 20);

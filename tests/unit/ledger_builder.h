@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 //
-// Makes ledger files without the library: by the words of ledger_format.h, written by other code, so
-// that the reader is tested against the contract and not against the writer. Not thread-safe; no
+// Makes ledger files without the library: by the words of ledger_format.h, written by other code,
+// so that the reader is tested against the contract and not against the writer. Not thread-safe; no
 // function fails (the process ends if there is no memory, asserts guard the tests' own mistakes).
 #ifndef LEDGER_BUILDER_H
 #define LEDGER_BUILDER_H

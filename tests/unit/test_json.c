@@ -38,13 +38,13 @@ static void what_is_not_utf8_is_replaced_byte_by_byte(void **state) {
     } cases[] = {
         {"plain", "plain"},
         {"\xc3\xa9\xe2\x82\xac\xf0\x9f\x98\x80", "\xc3\xa9\xe2\x82\xac\xf0\x9f\x98\x80"},
-        {"a\x80z", "a" BAD "z"},                      // a continuation without a beginning
-        {"\xe2\x82", BAD BAD},                        // cut short
-        {"\xc0\xaf", BAD BAD},                        // overlong
-        {"\xe0\x80\xaf", BAD BAD BAD},                // overlong
-        {"\xf0\x80\x80\xaf", BAD BAD BAD BAD},        // overlong
-        {"\xed\xa0\x80", BAD BAD BAD},                // a surrogate
-        {"\xf4\x90\x80\x80", BAD BAD BAD BAD},        // beyond U+10FFFF
+        {"a\x80z", "a" BAD "z"},               // a continuation without a beginning
+        {"\xe2\x82", BAD BAD},                 // cut short
+        {"\xc0\xaf", BAD BAD},                 // overlong
+        {"\xe0\x80\xaf", BAD BAD BAD},         // overlong
+        {"\xf0\x80\x80\xaf", BAD BAD BAD BAD}, // overlong
+        {"\xed\xa0\x80", BAD BAD BAD},         // a surrogate
+        {"\xf4\x90\x80\x80", BAD BAD BAD BAD}, // beyond U+10FFFF
         {"\xff\xfe", BAD BAD},
     };
     for (unsigned i = 0; i < sizeof cases / sizeof cases[0]; i++) {

@@ -221,8 +221,12 @@ static void regrow(unsigned extra) {
         {offsetof(struct mw_header, lookup), sizeof(struct mw_lookup), MW_LOOKUPS},
         {offsetof(struct mw_header, chunk), sizeof(struct mw_chunk), MW_CHUNKS},
     };
-    static const size_t sizes[] = {0, sizeof(struct mw_thread), 0, sizeof(struct mw_site),
-                                   sizeof(struct mw_place), sizeof(struct mw_api),
+    static const size_t sizes[] = {0,
+                                   sizeof(struct mw_thread),
+                                   0,
+                                   sizeof(struct mw_site),
+                                   sizeof(struct mw_place),
+                                   sizeof(struct mw_api),
                                    sizeof(struct mw_record)};
     size_t capacity = 2 * b.bytes + (64 << 20), at = offsetof(struct mw_header, account);
     char *grown = calloc(1, capacity);
@@ -252,7 +256,7 @@ static void regrow(unsigned extra) {
         }
     assert_true(at <= MW_HEADER_BYTES);
     g->header_bytes = (uint32_t)at;
-    uint32_t *told[] = {&g->thread_bytes, &g->site_bytes,   &g->place_bytes,   &g->api_bytes,
+    uint32_t *told[] = {&g->thread_bytes, &g->site_bytes,    &g->place_bytes,  &g->api_bytes,
                         &g->record_bytes, &g->account_bytes, &g->device_bytes, &g->context_bytes,
                         &g->pool_bytes,   &g->failure_bytes, &g->lookup_bytes, &g->chunk_bytes};
     for (unsigned i = 0; i < sizeof told / sizeof told[0]; i++) *told[i] += extra;
@@ -457,13 +461,24 @@ static void a_killed_thread_excuses_one_event_only(void **state) {
     must_disagree("two records that vanished in one event");
 }
 
+static void an_event_of_several_blocks_excuses_as_many(void **state) {
+    (void)state;
+    b.thread[1].in_flight = 2; // such as cuMemUnmap of two mappings
+    b.record[3].commit = b.record[4].commit = 0;
+    must_read();
+    assert_true(check.ok);
+    model_free(&m);
+}
+
 // ---- a writer at work -----------------------------------------------------------------------
 
 #define CHURNED 1024u // all slots: each rests long enough to be read whole now and then
 static _Atomic bool stop;
 static struct mw_record *churned;
 
-static uint64_t bytes_of_key(uint64_t key) { return key * 2654435761u % 1000003; }
+static uint64_t bytes_of_key(uint64_t key) {
+    return key * 2654435761u % 1000003;
+}
 
 // Frees and allocates in the same slots, as the library stores it; a record's fields follow from
 // its key.
@@ -629,6 +644,7 @@ int main(void) {
         TEST(slack_is_not_live),
         TEST(a_thread_killed_in_an_allocation_is_not_accused),
         TEST(a_killed_thread_excuses_one_event_only),
+        TEST(an_event_of_several_blocks_excuses_as_many),
         TEST(a_record_is_never_mixed_from_two),
         TEST(a_copy_that_the_writer_overtook_is_not_believed),
         TEST(records_read_from_a_busy_file_are_whole),

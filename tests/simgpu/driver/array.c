@@ -29,11 +29,12 @@ static pthread_mutex_t lock = PTHREAD_MUTEX_INITIALIZER;
 
 struct format {
     CUarray_format format;
-    unsigned bits;    // per channel, per texel, or per 4x4 block
+    unsigned bits; // per channel, per texel, or per 4x4 block
     enum { PER_CHANNEL, PER_TEXEL, PER_BLOCK } unit;
 };
 
-#define FORMAT(name, bits, unit) {CU_AD_FORMAT_##name, bits, unit}
+#define FORMAT(name, bits, unit)                                                                   \
+    { CU_AD_FORMAT_##name, bits, unit }
 
 static const struct format formats[] = {
     FORMAT(UNSIGNED_INT8, 8, PER_CHANNEL),
@@ -95,7 +96,9 @@ static const struct format *find_format(CUarray_format format) {
     return NULL;
 }
 
-static size_t at_least_one(size_t value) { return value ? value : 1; }
+static size_t at_least_one(size_t value) {
+    return value ? value : 1;
+}
 
 // Bytes of a row and number of rows of one slice.
 static void measure(const CUDA_ARRAY3D_DESCRIPTOR *d, size_t *row, size_t *rows) {
@@ -142,10 +145,8 @@ static bool is_sound(const CUDA_ARRAY3D_DESCRIPTOR *d) {
 // ---- storage ------------------------------------------------------------------------------------
 
 static CUresult take_storage(struct context *context, size_t bytes, uintptr_t *base) {
-    struct block block = {.size = bytes,
-                          .kind = BLOCK_ARRAY,
-                          .space = SPACE_ARRAY,
-                          .device = context->device};
+    struct block block = {
+        .size = bytes, .kind = BLOCK_ARRAY, .space = SPACE_ARRAY, .device = context->device};
     *base = 0;
     if (bytes) {
         CUresult result = heap_alloc(devices[context->device].plain, &block);
@@ -168,7 +169,9 @@ static void lay_out(struct array *array) {
     array->slice = array->pitch * rows;
 }
 
-bool array_is(CUarray handle) { return object_is(handle, OBJECT_ARRAY); }
+bool array_is(CUarray handle) {
+    return object_is(handle, OBJECT_ARRAY);
+}
 
 bool array_side(CUarray handle, size_t x, size_t y, size_t z, struct copy_side *side) {
     struct array *array = (struct array *)handle;
@@ -214,8 +217,8 @@ ALLOCATES CUresult sim_cuArray3DCreate(CUarray *pHandle,
                                        const CUDA_ARRAY3D_DESCRIPTOR_v1 *pAllocateArray) {
     ATTEMPT(context_device(), SPACE_ARRAY);
     if (!pAllocateArray) return CUDA_ERROR_INVALID_VALUE;
-    CUDA_ARRAY3D_DESCRIPTOR wide = {pAllocateArray->Width,  pAllocateArray->Height,
-                                    pAllocateArray->Depth,  pAllocateArray->Format,
+    CUDA_ARRAY3D_DESCRIPTOR wide = {pAllocateArray->Width,       pAllocateArray->Height,
+                                    pAllocateArray->Depth,       pAllocateArray->Format,
                                     pAllocateArray->NumChannels, pAllocateArray->Flags};
     return create(pHandle, &wide);
 }
@@ -291,8 +294,8 @@ CUresult sim_cuArrayGetDescriptor(CUDA_ARRAY_DESCRIPTOR_v1 *pArrayDescriptor, CU
     CUDA_ARRAY_DESCRIPTOR d;
     CUresult result = sim_cuArrayGetDescriptor_v2(pArrayDescriptor ? &d : NULL, hArray);
     if (result != CUDA_SUCCESS) return result;
-    *pArrayDescriptor = (CUDA_ARRAY_DESCRIPTOR_v1){(unsigned)d.Width, (unsigned)d.Height, d.Format,
-                                                   d.NumChannels};
+    *pArrayDescriptor =
+        (CUDA_ARRAY_DESCRIPTOR_v1){(unsigned)d.Width, (unsigned)d.Height, d.Format, d.NumChannels};
     return CUDA_SUCCESS;
 }
 
@@ -313,9 +316,8 @@ CUresult sim_cuArrayGetMemoryRequirements(CUDA_ARRAY_MEMORY_REQUIREMENTS *memory
 static CUresult sparse_properties(CUDA_ARRAY_SPARSE_PROPERTIES *out, unsigned flags,
                                   unsigned levels) {
     if (!out || !(flags & CUDA_ARRAY3D_SPARSE)) return CUDA_ERROR_INVALID_VALUE;
-    *out = (CUDA_ARRAY_SPARSE_PROPERTIES){.tileExtent = {128, 128, 1},
-                                          .miptailFirstLevel = levels,
-                                          .miptailSize = 0};
+    *out = (CUDA_ARRAY_SPARSE_PROPERTIES){
+        .tileExtent = {128, 128, 1}, .miptailFirstLevel = levels, .miptailSize = 0};
     return CUDA_SUCCESS;
 }
 
@@ -352,9 +354,9 @@ static void link_mipmap(struct mipmap *mipmap) {
     pthread_mutex_unlock(&lock);
 }
 
-ALLOCATES CUresult sim_cuMipmappedArrayCreate(
-    CUmipmappedArray *pHandle, const CUDA_ARRAY3D_DESCRIPTOR *pMipmappedArrayDesc,
-    unsigned int numMipmapLevels) {
+ALLOCATES CUresult sim_cuMipmappedArrayCreate(CUmipmappedArray *pHandle,
+                                              const CUDA_ARRAY3D_DESCRIPTOR *pMipmappedArrayDesc,
+                                              unsigned int numMipmapLevels) {
     ATTEMPT(context_device(), SPACE_ARRAY);
     struct mipmap *mipmap;
     NEED_CONTEXT(context);
@@ -438,8 +440,9 @@ CUresult sim_cuMipmappedArrayDestroy(CUmipmappedArray hMipmappedArray) {
     return CUDA_SUCCESS;
 }
 
-CUresult sim_cuMipmappedArrayGetMemoryRequirements(
-    CUDA_ARRAY_MEMORY_REQUIREMENTS *memoryRequirements, CUmipmappedArray mipmap, CUdevice device) {
+CUresult
+sim_cuMipmappedArrayGetMemoryRequirements(CUDA_ARRAY_MEMORY_REQUIREMENTS *memoryRequirements,
+                                          CUmipmappedArray mipmap, CUdevice device) {
     if (!object_is(mipmap, OBJECT_MIPMAP)) return CUDA_ERROR_INVALID_HANDLE;
     if (!device_exists(device)) return CUDA_ERROR_INVALID_DEVICE;
     const struct mipmap *m = (const struct mipmap *)mipmap;

@@ -1,4 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
+// Arrays as copies and mipmapped arrays see them.
 #pragma once
 
 #include "memory.h"

@@ -123,9 +123,9 @@ static void *map_low(size_t size, int protection) {
 uintptr_t address_space_take(size_t size, size_t alignment, int protection, bool low) {
     if (size > SIZE_MAX / 2 || alignment > SIZE_MAX / 4) return 0;
     size_t length = size + alignment;
-    void *map = low ? map_low(length, protection)
-                    : mmap(NULL, length, protection,
-                           MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+    void *map =
+        low ? map_low(length, protection)
+            : mmap(NULL, length, protection, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
     if (map == MAP_FAILED) return 0;
     uintptr_t start = (uintptr_t)map, base = round_up(start, alignment);
     if (base > start) munmap(map, base - start);
@@ -143,20 +143,30 @@ struct shared {
 static _Atomic(struct shared *) shared_parts;
 static pthread_mutex_t shared_lock = PTHREAD_MUTEX_INITIALIZER;
 
-// The lock is held.
-static struct shared *share(uintptr_t base, size_t size) {
-    int file = memfd_create("simgpu", MFD_CLOEXEC);
-    if (file < 0 || ftruncate(file, (off_t)size) != 0) return NULL;
-    // Writes page by page, so that untouched pages stay untouched in the file's mapping too.
+// Writes only pages that hold something, so that untouched ones stay untouched in the file too.
+static bool fill_file(int file, uintptr_t base, size_t size) {
     static const char zeroes[4096];
+    if (ftruncate(file, (off_t)size) != 0) return false;
     for (size_t at = 0; at < size; at += sizeof zeroes) {
         const char *page = (const char *)base + at;
         if (memcmp(page, zeroes, sizeof zeroes) == 0) continue;
-        if (pwrite(file, page, sizeof zeroes, (off_t)at) != (ssize_t)sizeof zeroes) return NULL;
+        if (pwrite(file, page, sizeof zeroes, (off_t)at) != (ssize_t)sizeof zeroes) return false;
     }
-    void *map = mmap((void *)base, size, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_FIXED, file, 0);
+    return true;
+}
+
+// The lock is held.
+static struct shared *share(uintptr_t base, size_t size) {
     struct shared *part = malloc(sizeof *part);
-    if (map == MAP_FAILED || !part) return NULL;
+    int file = memfd_create("simgpu", MFD_CLOEXEC);
+    bool fits = part && file >= 0 && fill_file(file, base, size) &&
+                mmap((void *)base, size, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_FIXED, file, 0) !=
+                    MAP_FAILED;
+    if (!fits) {
+        if (file >= 0) close(file);
+        free(part);
+        return NULL;
+    }
     *part = (struct shared){shared_parts, base, size, file};
     shared_parts = part;
     return part;

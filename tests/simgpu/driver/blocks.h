@@ -69,8 +69,10 @@ uintptr_t address_space_take(size_t size, size_t alignment, int protection, bool
 void address_space_give(uintptr_t base, size_t size);
 
 // The address space between base and base + size as a file another process can map: replaces the
-// private pages by shared ones with the same contents, once. Returns the descriptor (owned here) and
-// where in it `address` is; -1 when it cannot. Nothing may write there meanwhile.
+// private pages by shared ones with the same contents, once. Returns the descriptor (owned here)
+// and where in it `address` is; -1 when it cannot. Nothing may write there meanwhile.
 int address_space_share(uintptr_t base, size_t size, uintptr_t address, size_t *offset);
 
-static inline size_t round_up(size_t size, size_t unit) { return (size + unit - 1) / unit * unit; }
+static inline size_t round_up(size_t size, size_t unit) {
+    return (size + unit - 1) / unit * unit;
+}

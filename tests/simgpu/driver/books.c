@@ -41,7 +41,8 @@ void books_open(const char *path, int device_count) {
     }
     void *map = mmap(NULL, size, PROT_READ | PROT_WRITE,
                      file < 0 ? MAP_PRIVATE | MAP_ANONYMOUS : MAP_SHARED, file, 0);
-    if (map == MAP_FAILED) option_fail("SIMGPU_BOOKS", path ? path : "", "a file that can be mapped");
+    if (map == MAP_FAILED)
+        option_fail("SIMGPU_BOOKS", path ? path : "", "a file that can be mapped");
     if (file >= 0) close(file);
 
     struct books *fresh = map;
@@ -63,15 +64,15 @@ static struct row *row_of(int device, enum space space) {
 
 static void raise_peak(struct row *row, uint64_t live) {
     uint64_t peak = atomic_load_explicit(&row->peak, memory_order_relaxed);
-    while (live > peak && !atomic_compare_exchange_weak_explicit(
-                              &row->peak, &peak, live, memory_order_relaxed, memory_order_relaxed)) {
+    while (live > peak &&
+           !atomic_compare_exchange_weak_explicit(&row->peak, &peak, live, memory_order_relaxed,
+                                                  memory_order_relaxed)) {
     }
 }
 
 void books_move(int device, enum space space, int64_t delta) {
     struct row *row = row_of(device, space);
-    uint64_t before =
-        atomic_fetch_add_explicit(&row->live, (uint64_t)delta, memory_order_relaxed);
+    uint64_t before = atomic_fetch_add_explicit(&row->live, (uint64_t)delta, memory_order_relaxed);
     if (delta > 0) raise_peak(row, before + (uint64_t)delta);
 }
 

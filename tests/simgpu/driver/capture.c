@@ -28,7 +28,9 @@ static struct capture *captures; // under graph_lock
 
 static __thread CUstreamCaptureMode thread_mode = CU_STREAM_CAPTURE_MODE_GLOBAL;
 
-static const void *this_thread(void) { return &thread_mode; }
+static const void *this_thread(void) {
+    return &thread_mode;
+}
 
 // The lock is held.
 static void set_tails(struct stream *stream, struct node *const *nodes, size_t count) {
@@ -59,10 +61,10 @@ static void join(struct capture *capture, struct stream *stream) {
     set_tails(stream, NULL, 0);
 }
 
-static bool is_alive(const struct capture *capture) {
-    const struct capture *c = captures;
-    while (c && c != capture) c = c->next;
-    return capture && c;
+static struct capture *find_capture(unsigned long long id) {
+    struct capture *capture = captures;
+    while (capture && capture->id != id) capture = capture->next;
+    return capture;
 }
 
 // ---- begin and end ------------------------------------------------------------------------------
@@ -209,8 +211,26 @@ CUresult capture_add(struct stream *stream, const struct op *op, CUgraphNodeType
     pthread_mutex_lock(&graph_lock);
     struct capture *capture = stream->capture;
     if (capture && !capture->is_invalid)
-        result = append(stream, graph_add(capture->graph, type, params, op, stream->tails,
-                                          stream->tail_count));
+        result = append(
+            stream, graph_add(capture->graph, type, params, op, stream->tails, stream->tail_count));
+    pthread_mutex_unlock(&graph_lock);
+    return result;
+}
+
+// The legacy stream waits for the blocking streams of its context, which it must not do while one
+// of them captures.
+static CUresult forbid_legacy(const struct stream *legacy) {
+    CUresult result = CUDA_SUCCESS;
+    pthread_mutex_lock(&graph_lock);
+    for (struct capture *capture = captures; capture; capture = capture->next)
+        for (size_t i = 0; i < capture->stream_count; i++) {
+            const struct stream *stream = capture->streams[i];
+            bool waits =
+                stream->context == legacy->context && !(stream->flags & CU_STREAM_NON_BLOCKING);
+            if (!waits) continue;
+            capture->is_invalid = true;
+            result = CUDA_ERROR_STREAM_CAPTURE_IMPLICIT;
+        }
     pthread_mutex_unlock(&graph_lock);
     return result;
 }
@@ -218,6 +238,10 @@ CUresult capture_add(struct stream *stream, const struct op *op, CUgraphNodeType
 CUresult stream_submit_or_capture(struct stream *stream, const struct op *op, CUgraphNodeType type,
                                   const CUgraphNodeParams *params) {
     if (stream->capture) return capture_add(stream, op, type, params);
+    if (stream->is_legacy && atomic_load(&captures_active) > 0) {
+        CUresult result = forbid_legacy(stream);
+        if (result != CUDA_SUCCESS) return result;
+    }
     stream_submit(stream, op);
     return CUDA_SUCCESS;
 }
@@ -229,8 +253,8 @@ static CUresult add_memory_node(struct stream *stream, CUgraphNodeParams *params
     pthread_mutex_lock(&graph_lock);
     struct capture *capture = stream->capture;
     if (capture && !capture->is_invalid)
-        result = graph_add_described(&node, capture->graph, stream->tails, stream->tail_count,
-                                     params);
+        result =
+            graph_add_described(&node, capture->graph, stream->tails, stream->tail_count, params);
     if (result == CUDA_SUCCESS) append(stream, (struct node *)node);
     pthread_mutex_unlock(&graph_lock);
     return result;
@@ -254,8 +278,7 @@ CUresult capture_free(struct stream *stream, CUdeviceptr dptr) {
 
 // ---- events -------------------------------------------------------------------------------------
 
-CUresult capture_records(struct stream *stream, struct event *event, bool external,
-                         bool *handled) {
+CUresult capture_records(struct stream *stream, struct event *event, bool external, bool *handled) {
     *handled = stream->capture != NULL;
     if (!*handled) return CUDA_SUCCESS;
     if (external) {
@@ -265,7 +288,7 @@ CUresult capture_records(struct stream *stream, struct event *event, bool extern
         return capture_add(stream, &op, params.type, &params);
     }
     pthread_mutex_lock(&graph_lock);
-    event_set_captured(event, stream->capture, stream->tails, stream->tail_count);
+    event_set_captured(event, stream->capture->id, stream->tails, stream->tail_count);
     pthread_mutex_unlock(&graph_lock);
     return CUDA_SUCCESS;
 }
@@ -282,7 +305,7 @@ CUresult capture_joins(struct stream *stream, struct event *event, bool external
     }
     CUresult result = CUDA_SUCCESS;
     pthread_mutex_lock(&graph_lock);
-    struct capture *capture = is_alive(event->capture) ? event->capture : NULL;
+    struct capture *capture = find_capture(event->capture);
     if (stream->capture && stream->capture != capture) {
         // Depends on work outside the capture, or on another capture.
         stream->capture->is_invalid = true;
@@ -312,10 +335,9 @@ CUresult capture_forbids_unsafe_slow(void) {
     pthread_mutex_lock(&graph_lock);
     for (struct capture *capture = captures; capture; capture = capture->next) {
         bool own = capture->thread == this_thread();
-        bool forbids =
-            (own && capture->mode != CU_STREAM_CAPTURE_MODE_RELAXED) ||
-            (!own && capture->mode == CU_STREAM_CAPTURE_MODE_GLOBAL &&
-             thread_mode == CU_STREAM_CAPTURE_MODE_GLOBAL);
+        bool forbids = (own && capture->mode != CU_STREAM_CAPTURE_MODE_RELAXED) ||
+                       (!own && capture->mode == CU_STREAM_CAPTURE_MODE_GLOBAL &&
+                        thread_mode == CU_STREAM_CAPTURE_MODE_GLOBAL);
         if (!forbids) continue;
         capture->is_invalid = true;
         result = CUDA_ERROR_STREAM_CAPTURE_UNSUPPORTED;

@@ -1,7 +1,10 @@
 // SPDX-License-Identifier: Apache-2.0
+// Contexts. A primary context is one object for the life of the process; its id changes whenever it
+// ends, so nothing made in one life is mistaken for something of the next.
 #include "context.h"
 
 #include "device.h"
+#include "pool.h"
 
 #include <stdlib.h>
 #include <string.h>
@@ -134,7 +137,9 @@ CUresult sim_cuCtxDestroy_v2(CUcontext ctx) {
     return CUDA_SUCCESS;
 }
 
-CUresult sim_cuCtxDestroy(CUcontext ctx) { return sim_cuCtxDestroy_v2(ctx); }
+CUresult sim_cuCtxDestroy(CUcontext ctx) {
+    return sim_cuCtxDestroy_v2(ctx);
+}
 
 CUresult sim_cuCtxAttach(CUcontext *pctx, unsigned int flags) {
     if (!pctx || flags) return CUDA_ERROR_INVALID_VALUE;
@@ -204,7 +209,9 @@ CUresult sim_cuDevicePrimaryCtxReset_v2(CUdevice dev) {
     return CUDA_SUCCESS;
 }
 
-CUresult sim_cuDevicePrimaryCtxReset(CUdevice dev) { return sim_cuDevicePrimaryCtxReset_v2(dev); }
+CUresult sim_cuDevicePrimaryCtxReset(CUdevice dev) {
+    return sim_cuDevicePrimaryCtxReset_v2(dev);
+}
 
 CUresult sim_cuDevicePrimaryCtxSetFlags_v2(CUdevice dev, unsigned int flags) {
     if (!device_exists(dev)) return CUDA_ERROR_INVALID_DEVICE;
@@ -233,7 +240,9 @@ CUresult sim_cuCtxPushCurrent_v2(CUcontext ctx) {
     return push((struct context *)ctx);
 }
 
-CUresult sim_cuCtxPushCurrent(CUcontext ctx) { return sim_cuCtxPushCurrent_v2(ctx); }
+CUresult sim_cuCtxPushCurrent(CUcontext ctx) {
+    return sim_cuCtxPushCurrent_v2(ctx);
+}
 
 CUresult sim_cuCtxPopCurrent_v2(CUcontext *pctx) {
     if (depth == 0) return CUDA_ERROR_INVALID_CONTEXT;
@@ -242,7 +251,9 @@ CUresult sim_cuCtxPopCurrent_v2(CUcontext *pctx) {
     return CUDA_SUCCESS;
 }
 
-CUresult sim_cuCtxPopCurrent(CUcontext *pctx) { return sim_cuCtxPopCurrent_v2(pctx); }
+CUresult sim_cuCtxPopCurrent(CUcontext *pctx) {
+    return sim_cuCtxPopCurrent_v2(pctx);
+}
 
 CUresult sim_cuCtxSetCurrent(CUcontext ctx) {
     if (ctx && !context_is_live((struct context *)ctx)) return CUDA_ERROR_INVALID_CONTEXT;
@@ -279,15 +290,22 @@ CUresult sim_cuCtxGetDevice_v2(CUdevice *device, CUcontext ctx) {
     return CUDA_SUCCESS;
 }
 
-CUresult sim_cuCtxGetDevice(CUdevice *device) { return sim_cuCtxGetDevice_v2(device, NULL); }
+CUresult sim_cuCtxGetDevice(CUdevice *device) {
+    return sim_cuCtxGetDevice_v2(device, NULL);
+}
 
 CUresult sim_cuCtxSynchronize_v2(CUcontext ctx) {
     struct context *context;
     CUresult result = given_or_current(ctx, &context);
-    return result == CUDA_SUCCESS ? streams_synchronize(context) : result;
+    if (result != CUDA_SUCCESS) return result;
+    streams_synchronize(context);
+    pools_synchronized(context->device);
+    return CUDA_SUCCESS;
 }
 
-CUresult sim_cuCtxSynchronize(void) { return sim_cuCtxSynchronize_v2(NULL); }
+CUresult sim_cuCtxSynchronize(void) {
+    return sim_cuCtxSynchronize_v2(NULL);
+}
 
 CUresult sim_cuCtxGetFlags(unsigned int *flags) {
     NEED_CONTEXT(context);

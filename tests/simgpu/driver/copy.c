@@ -16,14 +16,11 @@ static CUresult submit(CUstream handle, const struct op *op, const CUDA_MEMCPY3D
     CUresult result = handle == SYNC ? stream_of_sync_calls(&stream) : stream_get(handle, &stream);
     if (result != CUDA_SUCCESS) return result;
     if (handle == SYNC && (result = capture_forbids_unsafe()) != CUDA_SUCCESS) return result;
-    if (!stream->capture) {
-        stream_submit(stream, op);
-        if (handle == SYNC) stream_synchronize(stream);
-        return CUDA_SUCCESS;
-    }
     CUgraphNodeParams params = {.type = CU_GRAPH_NODE_TYPE_MEMCPY};
     params.memcpy.copyParams = *description;
-    return capture_add(stream, op, CU_GRAPH_NODE_TYPE_MEMCPY, &params);
+    result = stream_submit_or_capture(stream, op, CU_GRAPH_NODE_TYPE_MEMCPY, &params);
+    if (handle == SYNC && result == CUDA_SUCCESS) stream_synchronize(stream);
+    return result;
 }
 
 // ---- rows in a line -----------------------------------------------------------------------------
@@ -173,8 +170,8 @@ CUresult sim_cuMemcpyAtoHAsync_v2(void *dstHost, CUarray srcArray, size_t srcOff
     return copy_array(hStream, NULL, (uintptr_t)dstHost, srcArray, srcOffset, ByteCount);
 }
 
-CUresult sim_cuMemcpyAtoA_v2(CUarray dstArray, size_t dstOffset, CUarray srcArray,
-                             size_t srcOffset, size_t ByteCount) {
+CUresult sim_cuMemcpyAtoA_v2(CUarray dstArray, size_t dstOffset, CUarray srcArray, size_t srcOffset,
+                             size_t ByteCount) {
     return copy_array(SYNC, dstArray, dstOffset, srcArray, srcOffset, ByteCount);
 }
 
@@ -203,8 +200,8 @@ static CUresult resolve_side(const struct side_description *d, const CUDA_MEMCPY
     side->slice = side->pitch * (d->height ? d->height : whole->Height + d->y);
     side->base = base + d->x + d->y * side->pitch + d->z * side->slice;
     bool checked = d->type == CU_MEMORYTYPE_DEVICE;
-    size_t reach = (whole->Depth - 1) * side->slice + (whole->Height - 1) * side->pitch +
-                   whole->WidthInBytes;
+    size_t reach =
+        (whole->Depth - 1) * side->slice + (whole->Height - 1) * side->pitch + whole->WidthInBytes;
     if (!base || (checked && !memory_is_known(side->base, reach))) return CUDA_ERROR_INVALID_VALUE;
     return CUDA_SUCCESS;
 }
@@ -212,11 +209,11 @@ static CUresult resolve_side(const struct side_description *d, const CUDA_MEMCPY
 CUresult copy_from_description(const CUDA_MEMCPY3D *d, struct op *op) {
     *op = (struct op){.kind = OP_NOTHING};
     if (!d->WidthInBytes || !d->Height || !d->Depth) return CUDA_SUCCESS;
-    struct side_description from = {d->srcXInBytes, d->srcY,      d->srcZ,
-                                    d->srcPitch,    d->srcHeight, d->srcMemoryType,
+    struct side_description from = {d->srcXInBytes,        d->srcY,      d->srcZ,
+                                    d->srcPitch,           d->srcHeight, d->srcMemoryType,
                                     (uintptr_t)d->srcHost, d->srcDevice, d->srcArray};
-    struct side_description to = {d->dstXInBytes, d->dstY,      d->dstZ,
-                                  d->dstPitch,    d->dstHeight, d->dstMemoryType,
+    struct side_description to = {d->dstXInBytes,        d->dstY,      d->dstZ,
+                                  d->dstPitch,           d->dstHeight, d->dstMemoryType,
                                   (uintptr_t)d->dstHost, d->dstDevice, d->dstArray};
     op->kind = OP_COPY;
     op->copy = (struct copy){.width = d->WidthInBytes, .height = d->Height, .depth = d->Depth};
@@ -312,13 +309,27 @@ CUresult sim_cuMemcpy3DBatchAsync_v2(size_t numOps, CUDA_MEMCPY3D_BATCH_OP *opLi
         return copy_box(&box, stream);                                                             \
     } while (0)
 
-CUresult sim_cuMemcpy2D(const CUDA_MEMCPY2D_v1 *pCopy) { COPY_2D(pCopy, SYNC); }
-CUresult sim_cuMemcpy2D_v2(const CUDA_MEMCPY2D *pCopy) { COPY_2D(pCopy, SYNC); }
-CUresult sim_cuMemcpy2DUnaligned(const CUDA_MEMCPY2D_v1 *pCopy) { COPY_2D(pCopy, SYNC); }
-CUresult sim_cuMemcpy2DUnaligned_v2(const CUDA_MEMCPY2D *pCopy) { COPY_2D(pCopy, SYNC); }
-CUresult sim_cuMemcpy3D(const CUDA_MEMCPY3D_v1 *pCopy) { COPY_3D(pCopy, SYNC); }
-CUresult sim_cuMemcpy3D_v2(const CUDA_MEMCPY3D *pCopy) { COPY_3D(pCopy, SYNC); }
-CUresult sim_cuMemcpy3DPeer(const CUDA_MEMCPY3D_PEER *pCopy) { COPY_3D(pCopy, SYNC); }
+CUresult sim_cuMemcpy2D(const CUDA_MEMCPY2D_v1 *pCopy) {
+    COPY_2D(pCopy, SYNC);
+}
+CUresult sim_cuMemcpy2D_v2(const CUDA_MEMCPY2D *pCopy) {
+    COPY_2D(pCopy, SYNC);
+}
+CUresult sim_cuMemcpy2DUnaligned(const CUDA_MEMCPY2D_v1 *pCopy) {
+    COPY_2D(pCopy, SYNC);
+}
+CUresult sim_cuMemcpy2DUnaligned_v2(const CUDA_MEMCPY2D *pCopy) {
+    COPY_2D(pCopy, SYNC);
+}
+CUresult sim_cuMemcpy3D(const CUDA_MEMCPY3D_v1 *pCopy) {
+    COPY_3D(pCopy, SYNC);
+}
+CUresult sim_cuMemcpy3D_v2(const CUDA_MEMCPY3D *pCopy) {
+    COPY_3D(pCopy, SYNC);
+}
+CUresult sim_cuMemcpy3DPeer(const CUDA_MEMCPY3D_PEER *pCopy) {
+    COPY_3D(pCopy, SYNC);
+}
 
 CUresult sim_cuMemcpy2DAsync(const CUDA_MEMCPY2D_v1 *pCopy, CUstream hStream) {
     COPY_2D(pCopy, hStream);

@@ -1,4 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
+// What descriptions of copies and fills mean; the API calls and graph nodes share it.
 #pragma once
 
 #include "stream.h"

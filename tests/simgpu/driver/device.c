@@ -25,7 +25,9 @@ void devices_start(void) {
     }
 }
 
-bool device_exists(int ordinal) { return ordinal >= 0 && ordinal < options.devices; }
+bool device_exists(int ordinal) {
+    return ordinal >= 0 && ordinal < options.devices;
+}
 
 bool device_charge(int device, uint64_t bytes) {
     if (device == NO_DEVICE) return true;
@@ -42,8 +44,7 @@ void device_uncharge(int device, uint64_t bytes) {
 
 ANYTIME CUresult sim_cuInit(unsigned int Flags) {
     if (Flags) return CUDA_ERROR_INVALID_VALUE;
-    CUresult result = driver_start();
-    return result == CUDA_SUCCESS && options.devices == 0 ? CUDA_ERROR_NO_DEVICE : result;
+    return options.devices == 0 ? CUDA_ERROR_NO_DEVICE : driver_start();
 }
 
 ANYTIME CUresult sim_cuDriverGetVersion(int *driverVersion) {
@@ -81,7 +82,9 @@ CUresult sim_cuDeviceGetUuid_v2(CUuuid *uuid, CUdevice dev) {
     return CUDA_SUCCESS;
 }
 
-CUresult sim_cuDeviceGetUuid(CUuuid *uuid, CUdevice dev) { return sim_cuDeviceGetUuid_v2(uuid, dev); }
+CUresult sim_cuDeviceGetUuid(CUuuid *uuid, CUdevice dev) {
+    return sim_cuDeviceGetUuid_v2(uuid, dev);
+}
 
 CUresult sim_cuDeviceGetLuid(char *luid, unsigned int *deviceNodeMask, CUdevice dev) {
     (void)luid, (void)deviceNodeMask;

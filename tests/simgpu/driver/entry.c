@@ -17,9 +17,12 @@ static __thread struct call *current_call;
 
 CUresult driver_state(void) {
     switch (atomic_load_explicit(&life, memory_order_acquire)) {
-    case UP: return CUDA_SUCCESS;
-    case ENDED: return CUDA_ERROR_DEINITIALIZED;
-    default: return CUDA_ERROR_NOT_INITIALIZED;
+    case UP:
+        return CUDA_SUCCESS;
+    case ENDED:
+        return CUDA_ERROR_DEINITIALIZED;
+    default:
+        return CUDA_ERROR_NOT_INITIALIZED;
     }
 }
 
@@ -29,7 +32,9 @@ static void end_driver(void) {
 
 // NVIDIA's driver ends in an exit handler registered by cuInit; the destructor covers processes
 // that never called it.
-__attribute__((destructor)) static void unload(void) { end_driver(); }
+__attribute__((destructor)) static void unload(void) {
+    end_driver();
+}
 
 static void forget_in_child(void) {
     if (atomic_load(&life) == UP) atomic_store(&life, FORKED);
@@ -50,7 +55,9 @@ CUresult driver_start(void) {
     return driver_state();
 }
 
-const char *call_name(void) { return current_call ? current_call->api->name : "internal"; }
+const char *call_name(void) {
+    return current_call ? current_call->api->name : "internal";
+}
 
 bool call_is_per_thread(void) {
     return current_call && (current_call->api->flags & API_PER_THREAD);

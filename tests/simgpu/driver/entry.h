@@ -54,17 +54,17 @@ CUresult call_attempts(int device, enum space space);
 
 #define ENTRY(name, index, behaviour, params, args)                                                \
     __attribute__((visibility("default"))) CUresult name params {                                  \
-        struct call call_;                                                                          \
-        CUresult result_ = call_begin(&call_, index);                                                \
-        if (result_ == CUDA_SUCCESS) result_ = sim_##behaviour args;                                 \
-        return call_end(&call_, result_);                                                            \
+        struct call call_;                                                                         \
+        CUresult result_ = call_begin(&call_, index);                                              \
+        if (result_ == CUDA_SUCCESS) result_ = sim_##behaviour args;                               \
+        return call_end(&call_, result_);                                                          \
     }
 
 #define ENTRY_WITHOUT_BEHAVIOUR(name, index, answer, params)                                       \
     __attribute__((visibility("default"))) CUresult name params {                                  \
-        struct call call_;                                                                          \
-        CUresult result_ = call_begin(&call_, index);                                                \
-        return call_end(&call_, result_ == CUDA_SUCCESS ? answer : result_);                          \
+        struct call call_;                                                                         \
+        CUresult result_ = call_begin(&call_, index);                                              \
+        return call_end(&call_, result_ == CUDA_SUCCESS ? answer : result_);                       \
     }
 
 // CUDA_SUCCESS while the driver is up, else the error every call gets.

@@ -1,4 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
+// The generated names of result codes, for errors.c.
 #pragma once
 
 #include <cuda.h>

@@ -1,4 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
+// Events: a record replaces the event's fence, so whoever waits holds the fence it saw.
 #include "event.h"
 
 #include "capture.h"
@@ -28,7 +29,9 @@ CUresult sim_cuEventDestroy_v2(CUevent hEvent) {
     return CUDA_SUCCESS;
 }
 
-CUresult sim_cuEventDestroy(CUevent hEvent) { return sim_cuEventDestroy_v2(hEvent); }
+CUresult sim_cuEventDestroy(CUevent hEvent) {
+    return sim_cuEventDestroy_v2(hEvent);
+}
 
 // The fence of the last record, retained; NULL when never recorded.
 static struct fence *last_fence(struct event *event) {
@@ -38,7 +41,7 @@ static struct fence *last_fence(struct event *event) {
     return fence;
 }
 
-void event_set_captured(struct event *event, struct capture *capture, struct node **nodes,
+void event_set_captured(struct event *event, unsigned long long capture, struct node **nodes,
                         size_t count) {
     pthread_mutex_lock(&event->lock);
     free(event->captured);
@@ -64,7 +67,7 @@ CUresult sim_cuEventRecordWithFlags(CUevent hEvent, CUstream hStream, unsigned i
     pthread_mutex_lock(&event->lock);
     fence_release(event->fence);
     event->fence = fence_retain(op.fence);
-    event->capture = NULL;
+    event->capture = 0;
     pthread_mutex_unlock(&event->lock);
     stream_submit(stream, &op);
     return CUDA_SUCCESS;
@@ -92,7 +95,9 @@ CUresult sim_cuCtxRecordEvent(CUcontext hCtx, CUevent hEvent) {
     return record_context(hCtx, hEvent);
 }
 
-CUresult sim_cuCtxWaitEvent(CUcontext hCtx, CUevent hEvent) { return wait_context(hCtx, hEvent); }
+CUresult sim_cuCtxWaitEvent(CUcontext hCtx, CUevent hEvent) {
+    return wait_context(hCtx, hEvent);
+}
 
 CUresult sim_cuGreenCtxRecordEvent(CUgreenCtx hCtx, CUevent hEvent) {
     return record_context((CUcontext)hCtx, hEvent);
@@ -133,8 +138,8 @@ CUresult sim_cuEventElapsedTime_v2(float *pMilliseconds, CUevent hStart, CUevent
         result = CUDA_ERROR_NOT_READY;
         if (fence_is_reached(first) && fence_is_reached(second)) {
             struct timespec a = fence_time(first), b = fence_time(second);
-            *pMilliseconds =
-                (float)((double)(b.tv_sec - a.tv_sec) * 1e3 + (double)(b.tv_nsec - a.tv_nsec) / 1e6);
+            *pMilliseconds = (float)((double)(b.tv_sec - a.tv_sec) * 1e3 +
+                                     (double)(b.tv_nsec - a.tv_nsec) / 1e6);
             result = CUDA_SUCCESS;
         }
     }

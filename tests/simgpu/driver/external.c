@@ -92,9 +92,8 @@ ALLOCATES CUresult sim_cuExternalMemoryGetMappedMipmappedArray(
 
 // ---- semaphores: always signalled ---------------------------------------------------------------
 
-CUresult
-sim_cuImportExternalSemaphore(CUexternalSemaphore *extSem_out,
-                              const CUDA_EXTERNAL_SEMAPHORE_HANDLE_DESC *semHandleDesc) {
+CUresult sim_cuImportExternalSemaphore(CUexternalSemaphore *extSem_out,
+                                       const CUDA_EXTERNAL_SEMAPHORE_HANDLE_DESC *semHandleDesc) {
     if (!extSem_out || !semHandleDesc) return CUDA_ERROR_INVALID_VALUE;
     struct object *semaphore = object_new(OBJECT_SEMAPHORE, sizeof *semaphore);
     if (!semaphore) return CUDA_ERROR_OUT_OF_MEMORY;
@@ -119,17 +118,17 @@ static CUresult use_semaphores(const CUexternalSemaphore *semaphores, unsigned c
     return stream_submit_or_capture(stream, &op, CU_GRAPH_NODE_TYPE_EXT_SEMAS_SIGNAL, NULL);
 }
 
-CUresult sim_cuSignalExternalSemaphoresAsync(
-    const CUexternalSemaphore *extSemArray,
-    const CUDA_EXTERNAL_SEMAPHORE_SIGNAL_PARAMS *paramsArray, unsigned int numExtSems,
-    CUstream stream) {
+CUresult
+sim_cuSignalExternalSemaphoresAsync(const CUexternalSemaphore *extSemArray,
+                                    const CUDA_EXTERNAL_SEMAPHORE_SIGNAL_PARAMS *paramsArray,
+                                    unsigned int numExtSems, CUstream stream) {
     (void)paramsArray;
     return use_semaphores(extSemArray, numExtSems, stream);
 }
 
-CUresult sim_cuWaitExternalSemaphoresAsync(
-    const CUexternalSemaphore *extSemArray, const CUDA_EXTERNAL_SEMAPHORE_WAIT_PARAMS *paramsArray,
-    unsigned int numExtSems, CUstream stream) {
+CUresult sim_cuWaitExternalSemaphoresAsync(const CUexternalSemaphore *extSemArray,
+                                           const CUDA_EXTERNAL_SEMAPHORE_WAIT_PARAMS *paramsArray,
+                                           unsigned int numExtSems, CUstream stream) {
     (void)paramsArray;
     return use_semaphores(extSemArray, numExtSems, stream);
 }

@@ -55,12 +55,12 @@ CUresult sim_cuMemsetD8Async(CUdeviceptr dst, unsigned char uc, size_t N, CUstre
 }
 
 CUresult sim_cuMemsetD2D8_v2(CUdeviceptr dst, size_t pitch, unsigned char uc, size_t width,
-                              size_t height) {
+                             size_t height) {
     return fill(SYNC, dst, pitch, uc, 1, width, height);
 }
 
 CUresult sim_cuMemsetD2D8Async(CUdeviceptr dst, size_t pitch, unsigned char uc, size_t width,
-                                size_t height, CUstream hStream) {
+                               size_t height, CUstream hStream) {
     return fill(hStream, dst, pitch, uc, 1, width, height);
 }
 

@@ -9,7 +9,9 @@
 // Recursive: ending a graph ends its children and may release objects of the program.
 pthread_mutex_t graph_lock = PTHREAD_RECURSIVE_MUTEX_INITIALIZER_NP;
 
-struct graph *graph_new(void) { return object_new(OBJECT_GRAPH, sizeof(struct graph)); }
+struct graph *graph_new(void) {
+    return object_new(OBJECT_GRAPH, sizeof(struct graph));
+}
 
 static void *copy_of(const void *data, size_t size) {
     void *copy = malloc(size ? size : 1);
@@ -246,8 +248,7 @@ CUresult sim_cuGraphGetEdges_v2(CUgraph hGraph, CUgraphNode *from, CUgraphNode *
     return CUDA_SUCCESS;
 }
 
-CUresult sim_cuGraphGetEdges(CUgraph hGraph, CUgraphNode *from, CUgraphNode *to,
-                             size_t *numEdges) {
+CUresult sim_cuGraphGetEdges(CUgraph hGraph, CUgraphNode *from, CUgraphNode *to, size_t *numEdges) {
     return sim_cuGraphGetEdges_v2(hGraph, from, to, NULL, numEdges);
 }
 
@@ -279,8 +280,7 @@ CUresult sim_cuGraphNodeGetDependentNodes(CUgraphNode hNode, CUgraphNode *depend
 }
 
 CUresult sim_cuGraphNodeGetDependentNodes_v2(CUgraphNode hNode, CUgraphNode *dependentNodes,
-                                             CUgraphEdgeData *edgeData,
-                                             size_t *numDependentNodes) {
+                                             CUgraphEdgeData *edgeData, size_t *numDependentNodes) {
     CUresult result = sim_cuGraphNodeGetDependentNodes(hNode, dependentNodes, numDependentNodes);
     if (result == CUDA_SUCCESS && edgeData && dependentNodes)
         memset(edgeData, 0, *numDependentNodes * sizeof *edgeData);
@@ -419,7 +419,8 @@ CUresult sim_cuGraphReleaseUserObject(CUgraph graph, CUuserObject object, unsign
     if (result != CUDA_SUCCESS) return result;
     pthread_mutex_lock(&graph_lock);
     struct held_object **at = &holder->held, *held;
-    while ((held = *at) && (held->object != (struct user_object *)object || held->references < count))
+    while ((held = *at) &&
+           (held->object != (struct user_object *)object || held->references < count))
         at = &held->next;
     if (held && (held->references -= count) == 0) *at = held->next;
     pthread_mutex_unlock(&graph_lock);

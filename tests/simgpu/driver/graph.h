@@ -40,9 +40,9 @@ struct graph {
     struct node **nodes;
     size_t count, capacity;
     struct held_object *held;
-    bool is_child;       // ends with the node it belongs to
-    bool has_memory;     // allocation or free nodes: no copies, one executable at a time
-    bool is_executable;  // the copy inside a CUgraphExec
+    bool is_child;      // ends with the node it belongs to
+    bool has_memory;    // allocation or free nodes: no copies, one executable at a time
+    bool is_executable; // the copy inside a CUgraphExec
     int executables;
 };
 

@@ -43,8 +43,8 @@ CUresult sim_cuGraphInstantiate_v2(CUgraphExec *phGraphExec, CUgraph hGraph,
     return instantiate(phGraphExec, hGraph, 0);
 }
 
-CUresult sim_cuGraphInstantiate(CUgraphExec *phGraphExec, CUgraph hGraph,
-                                CUgraphNode *phErrorNode, char *logBuffer, size_t bufferSize) {
+CUresult sim_cuGraphInstantiate(CUgraphExec *phGraphExec, CUgraph hGraph, CUgraphNode *phErrorNode,
+                                char *logBuffer, size_t bufferSize) {
     return sim_cuGraphInstantiate_v2(phGraphExec, hGraph, phErrorNode, logBuffer, bufferSize);
 }
 
@@ -53,8 +53,8 @@ CUresult sim_cuGraphInstantiateWithParams(CUgraphExec *phGraphExec, CUgraph hGra
     if (!instantiateParams) return CUDA_ERROR_INVALID_VALUE;
     CUresult result = instantiate(phGraphExec, hGraph, instantiateParams->flags);
     instantiateParams->hErrNode_out = NULL;
-    instantiateParams->result_out = result == CUDA_SUCCESS ? CUDA_GRAPH_INSTANTIATE_SUCCESS
-                                                           : CUDA_GRAPH_INSTANTIATE_ERROR;
+    instantiateParams->result_out =
+        result == CUDA_SUCCESS ? CUDA_GRAPH_INSTANTIATE_SUCCESS : CUDA_GRAPH_INSTANTIATE_ERROR;
     return result;
 }
 
@@ -71,7 +71,8 @@ CUresult sim_cuGraphExecDestroy(CUgraphExec hGraphExec) {
     struct graph_exec *exec;
     CUresult result = given_exec(hGraphExec, &exec);
     if (result != CUDA_SUCCESS) return result;
-    if (object_is(exec->source, OBJECT_GRAPH)) exec->source->executables--;
+    if (object_is(exec->source, OBJECT_GRAPH) && exec->source->executables > 0)
+        exec->source->executables--;
     graph_delete(exec->copy);
     object_delete(exec, OBJECT_GRAPH_EXEC);
     return CUDA_SUCCESS;
@@ -138,8 +139,11 @@ static void submit_graph(struct stream *stream, struct graph *graph) {
 static void submit_node(struct stream *stream, struct node *node) {
     struct op op = node->op;
     switch (node->type) {
-    case CU_GRAPH_NODE_TYPE_GRAPH: submit_graph(stream, node->child); break;
-    case CU_GRAPH_NODE_TYPE_MEM_ALLOC: break; // done when the launch was called
+    case CU_GRAPH_NODE_TYPE_GRAPH:
+        submit_graph(stream, node->child);
+        break;
+    case CU_GRAPH_NODE_TYPE_MEM_ALLOC:
+        break; // done when the launch was called
     case CU_GRAPH_NODE_TYPE_EVENT_RECORD:
         submit_event(stream, node->params.eventRecord.event, true);
         break;
@@ -151,7 +155,9 @@ static void submit_node(struct stream *stream, struct node *node) {
         op.memory = graph_memory_retain(node->memory);
         stream_submit(stream, &op);
         break;
-    default: stream_submit(stream, &op); break;
+    default:
+        stream_submit(stream, &op);
+        break;
     }
 }
 
@@ -308,9 +314,9 @@ CUresult sim_cuGraphExecUpdate_v2(CUgraphExec hGraphExec, CUgraph hGraph,
     if (!object_is(graph, OBJECT_GRAPH) || !resultInfo) return CUDA_ERROR_INVALID_VALUE;
     // Memory nodes keep their address, so a graph that owns some only fits its own executable.
     bool fits = same_shape(exec->copy, graph) && (!graph->has_memory || graph == exec->source);
-    *resultInfo = (CUgraphExecUpdateResultInfo){
-        .result = fits ? CU_GRAPH_EXEC_UPDATE_SUCCESS
-                       : CU_GRAPH_EXEC_UPDATE_ERROR_TOPOLOGY_CHANGED};
+    *resultInfo =
+        (CUgraphExecUpdateResultInfo){.result = fits ? CU_GRAPH_EXEC_UPDATE_SUCCESS
+                                                     : CU_GRAPH_EXEC_UPDATE_ERROR_TOPOLOGY_CHANGED};
     if (!fits) return CUDA_ERROR_GRAPH_EXEC_UPDATE_FAILURE;
     struct graph *fresh = graph_copy(graph, true);
     if (!fresh) return CUDA_ERROR_OUT_OF_MEMORY;
@@ -322,14 +328,13 @@ CUresult sim_cuGraphExecUpdate_v2(CUgraphExec hGraphExec, CUgraph hGraph,
     return CUDA_SUCCESS;
 }
 
-CUresult sim_cuGraphExecUpdate(CUgraphExec hGraphExec, CUgraph hGraph,
-                               CUgraphNode *hErrorNode_out,
+CUresult sim_cuGraphExecUpdate(CUgraphExec hGraphExec, CUgraph hGraph, CUgraphNode *hErrorNode_out,
                                CUgraphExecUpdateResult *updateResult_out) {
     CUgraphExecUpdateResultInfo info;
     if (!hErrorNode_out || !updateResult_out) return CUDA_ERROR_INVALID_VALUE;
     CUresult result = sim_cuGraphExecUpdate_v2(hGraphExec, hGraph, &info);
     *hErrorNode_out = NULL;
-    *updateResult_out = result == CUDA_ERROR_INVALID_VALUE ? CU_GRAPH_EXEC_UPDATE_ERROR
-                                                           : info.result;
+    *updateResult_out =
+        result == CUDA_ERROR_INVALID_VALUE ? CU_GRAPH_EXEC_UPDATE_ERROR : info.result;
     return result;
 }

@@ -1,4 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
+// Memory of allocation nodes is shared by the graph, its executable copy, free nodes and, while it
+// is live, its block; each holds a reference, and the address goes back with the last.
 #include "graph_memory.h"
 
 #include "device.h"
@@ -17,9 +19,7 @@ struct graph_memory {
 };
 
 // Per device: what graphs hold, and how much of it is in use.
-static struct {
-    uint64_t used, used_high, reserved, reserved_high;
-} totals[MAX_DEVICES];
+static struct { uint64_t used, used_high, reserved, reserved_high; } totals[MAX_DEVICES];
 
 static struct graph_memory *all;
 static pthread_mutex_t lock = PTHREAD_MUTEX_INITIALIZER;
@@ -72,10 +72,26 @@ struct graph_memory *graph_memory_find(CUdeviceptr dptr) {
     return memory;
 }
 
-CUdeviceptr graph_memory_address(const struct graph_memory *memory) { return memory->base; }
-bool graph_memory_is_live(const struct graph_memory *memory) { return memory->is_live; }
+bool graph_memory_covers(CUdeviceptr address, size_t size) {
+    pthread_mutex_lock(&lock);
+    struct graph_memory *memory = all;
+    while (memory && !(memory->base <= address && size <= memory->size &&
+                       address - memory->base <= memory->size - size))
+        memory = memory->next;
+    pthread_mutex_unlock(&lock);
+    return memory;
+}
 
-static uint64_t larger(uint64_t a, uint64_t b) { return a > b ? a : b; }
+CUdeviceptr graph_memory_address(const struct graph_memory *memory) {
+    return memory->base;
+}
+bool graph_memory_is_live(const struct graph_memory *memory) {
+    return memory->is_live;
+}
+
+static uint64_t larger(uint64_t a, uint64_t b) {
+    return a > b ? a : b;
+}
 
 // The lock is held.
 static bool use(int device, size_t span) {
@@ -151,23 +167,30 @@ CUresult sim_cuDeviceGraphMemTrim(CUdevice device) {
     return CUDA_SUCCESS;
 }
 
-CUresult sim_cuDeviceGetGraphMemAttribute(CUdevice device, CUgraphMem_attribute attr,
-                                          void *value) {
+CUresult sim_cuDeviceGetGraphMemAttribute(CUdevice device, CUgraphMem_attribute attr, void *value) {
     if (!value) return CUDA_ERROR_INVALID_VALUE;
     if (!device_exists(device)) return CUDA_ERROR_INVALID_DEVICE;
     cuuint64_t *answer = value;
     switch (attr) {
-    case CU_GRAPH_MEM_ATTR_USED_MEM_CURRENT: *answer = totals[device].used; break;
-    case CU_GRAPH_MEM_ATTR_USED_MEM_HIGH: *answer = totals[device].used_high; break;
-    case CU_GRAPH_MEM_ATTR_RESERVED_MEM_CURRENT: *answer = totals[device].reserved; break;
-    case CU_GRAPH_MEM_ATTR_RESERVED_MEM_HIGH: *answer = totals[device].reserved_high; break;
-    default: return CUDA_ERROR_INVALID_VALUE;
+    case CU_GRAPH_MEM_ATTR_USED_MEM_CURRENT:
+        *answer = totals[device].used;
+        break;
+    case CU_GRAPH_MEM_ATTR_USED_MEM_HIGH:
+        *answer = totals[device].used_high;
+        break;
+    case CU_GRAPH_MEM_ATTR_RESERVED_MEM_CURRENT:
+        *answer = totals[device].reserved;
+        break;
+    case CU_GRAPH_MEM_ATTR_RESERVED_MEM_HIGH:
+        *answer = totals[device].reserved_high;
+        break;
+    default:
+        return CUDA_ERROR_INVALID_VALUE;
     }
     return CUDA_SUCCESS;
 }
 
-CUresult sim_cuDeviceSetGraphMemAttribute(CUdevice device, CUgraphMem_attribute attr,
-                                          void *value) {
+CUresult sim_cuDeviceSetGraphMemAttribute(CUdevice device, CUgraphMem_attribute attr, void *value) {
     if (!value || *(cuuint64_t *)value != 0) return CUDA_ERROR_INVALID_VALUE;
     if (!device_exists(device)) return CUDA_ERROR_INVALID_DEVICE;
     if (attr == CU_GRAPH_MEM_ATTR_USED_MEM_HIGH)

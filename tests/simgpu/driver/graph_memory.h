@@ -15,6 +15,9 @@ struct graph_memory *graph_memory_retain(struct graph_memory *memory);
 void graph_memory_release(struct graph_memory *memory);
 // The one with this address, not retained; NULL: none.
 struct graph_memory *graph_memory_find(CUdeviceptr dptr);
+// True when the range lies in memory of a node, which need not be there yet: a graph may describe
+// what is to be done with it.
+bool graph_memory_covers(CUdeviceptr address, size_t size);
 CUdeviceptr graph_memory_address(const struct graph_memory *memory);
 bool graph_memory_is_live(const struct graph_memory *memory);
 

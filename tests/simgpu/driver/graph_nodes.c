@@ -19,8 +19,10 @@ static CUresult event_op(CUevent handle, enum op_kind kind, struct op *op) {
 CUresult node_op(const CUgraphNodeParams *params, struct op *op) {
     *op = (struct op){.kind = OP_NOTHING};
     switch (params->type) {
-    case CU_GRAPH_NODE_TYPE_MEMCPY: return copy_from_description(&params->memcpy.copyParams, op);
-    case CU_GRAPH_NODE_TYPE_MEMSET: return fill_from_params(&params->memset, op);
+    case CU_GRAPH_NODE_TYPE_MEMCPY:
+        return copy_from_description(&params->memcpy.copyParams, op);
+    case CU_GRAPH_NODE_TYPE_MEMSET:
+        return fill_from_params(&params->memset, op);
     case CU_GRAPH_NODE_TYPE_HOST:
         if (!params->host.fn) return CUDA_ERROR_INVALID_VALUE;
         op->kind = OP_HOST;
@@ -31,13 +33,17 @@ CUresult node_op(const CUgraphNodeParams *params, struct op *op) {
         return object_is(params->kernel.func, OBJECT_FUNCTION) || params->kernel.kern
                    ? CUDA_SUCCESS
                    : CUDA_ERROR_INVALID_VALUE;
-    case CU_GRAPH_NODE_TYPE_EVENT_RECORD: return event_op(params->eventRecord.event, OP_SIGNAL, op);
-    case CU_GRAPH_NODE_TYPE_WAIT_EVENT: return event_op(params->eventWait.event, OP_WAIT, op);
+    case CU_GRAPH_NODE_TYPE_EVENT_RECORD:
+        return event_op(params->eventRecord.event, OP_SIGNAL, op);
+    case CU_GRAPH_NODE_TYPE_WAIT_EVENT:
+        return event_op(params->eventWait.event, OP_WAIT, op);
     case CU_GRAPH_NODE_TYPE_EMPTY:
     case CU_GRAPH_NODE_TYPE_EXT_SEMAS_SIGNAL:
     case CU_GRAPH_NODE_TYPE_EXT_SEMAS_WAIT:
-    case CU_GRAPH_NODE_TYPE_BATCH_MEM_OP: return CUDA_SUCCESS;
-    default: return CUDA_ERROR_NOT_SUPPORTED;
+    case CU_GRAPH_NODE_TYPE_BATCH_MEM_OP:
+        return CUDA_SUCCESS;
+    default:
+        return CUDA_ERROR_NOT_SUPPORTED;
     }
 }
 
@@ -83,8 +89,8 @@ static CUresult add_free(struct graph *graph, CUdeviceptr dptr, struct node *con
     return CUDA_SUCCESS;
 }
 
-static CUresult add_child(struct graph *graph, CUgraphNodeParams *params,
-                          struct node *const *after, size_t count, struct node **node) {
+static CUresult add_child(struct graph *graph, CUgraphNodeParams *params, struct node *const *after,
+                          size_t count, struct node **node) {
     struct graph *child = (struct graph *)params->graph.graph;
     bool moves = params->graph.ownership == CU_GRAPH_CHILD_GRAPH_OWNERSHIP_MOVE;
     if (!object_is(child, OBJECT_GRAPH) || child == graph || (child->has_memory && !moves))
@@ -119,7 +125,9 @@ static CUresult add(CUgraphNode *handle, CUgraph graph, const CUgraphNode *after
     case CU_GRAPH_NODE_TYPE_MEM_FREE:
         result = add_free(to, params->free.dptr, nodes, count, &node);
         break;
-    case CU_GRAPH_NODE_TYPE_GRAPH: result = add_child(to, params, nodes, count, &node); break;
+    case CU_GRAPH_NODE_TYPE_GRAPH:
+        result = add_child(to, params, nodes, count, &node);
+        break;
     default:
         result = node_op(params, &op);
         if (result == CUDA_SUCCESS) node = graph_add(to, params->type, params, &op, nodes, count);
@@ -206,7 +214,8 @@ CUresult sim_cuGraphAddEventWaitNode(CUgraphNode *phGraphNode, CUgraph hGraph,
     return add(phGraphNode, hGraph, dependencies, numDependencies, &params);
 }
 
-// ---- the older per-kind structures, all shorter than the members of CUgraphNodeParams --------------
+// ---- the older per-kind structures, all shorter than the members of CUgraphNodeParams
+// --------------
 
 static void describe_kernel(CUgraphNodeParams *p, const void *given, size_t size) {
     p->type = CU_GRAPH_NODE_TYPE_KERNEL;

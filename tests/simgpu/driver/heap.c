@@ -44,7 +44,8 @@ CUresult heap_charge(struct heap *heap, size_t bytes) {
     if (!heap->retains) return CUDA_SUCCESS;
     uint64_t reserved = atomic_fetch_add(&heap->reserved, bytes) + bytes;
     uint64_t high = atomic_load(&heap->reserved_high);
-    while (reserved > high && !atomic_compare_exchange_weak(&heap->reserved_high, &high, reserved)) {
+    while (reserved > high &&
+           !atomic_compare_exchange_weak(&heap->reserved_high, &high, reserved)) {
     }
     books_move(heap->device, SPACE_POOL_RESERVED, (int64_t)bytes);
     return CUDA_SUCCESS;
@@ -67,8 +68,7 @@ static uintptr_t take_chunk(struct heap *heap, size_t span) {
         base = chunk->base;
         chunk->base += span;
         chunk->span -= span;
-        if (chunk->span == 0)
-            memmove(chunk, chunk + 1, (--heap->chunk_count - i) * sizeof *chunk);
+        if (chunk->span == 0) memmove(chunk, chunk + 1, (--heap->chunk_count - i) * sizeof *chunk);
     }
     pthread_mutex_unlock(&heap->chunk_lock);
     return base;
@@ -100,16 +100,30 @@ static void keep_chunk(struct heap *heap, uintptr_t base, size_t span) {
     pthread_mutex_unlock(&heap->chunk_lock);
 }
 
+// Gives up to `bytes` of free pages back to the device.
+static void give_chunks(struct heap *heap, uint64_t bytes) {
+    pthread_mutex_lock(&heap->chunk_lock);
+    while (heap->chunk_count > 0 && bytes > 0) {
+        struct chunk *last = &heap->chunks[heap->chunk_count - 1];
+        uint64_t wanted = round_up(bytes, DEVICE_PAGE);
+        size_t part = wanted < last->span ? wanted : last->span;
+        last->span -= part;
+        address_space_give(last->base + last->span, part);
+        if (last->span == 0) heap->chunk_count--;
+        heap_uncharge(heap, part);
+        bytes -= part < bytes ? part : bytes;
+    }
+    pthread_mutex_unlock(&heap->chunk_lock);
+}
+
 static CUresult alloc_large(struct heap *heap, struct block *block) {
     block->span = round_up(block->size, DEVICE_PAGE);
     if (block->span < block->size) return CUDA_ERROR_OUT_OF_MEMORY;
     block->base = heap->retains ? take_chunk(heap, block->span) : 0;
     if (!block->base) {
+        // A real pool maps its free pages to the new address; here they go and as many come.
+        give_chunks(heap, block->span);
         CUresult result = heap_charge(heap, block->span);
-        if (result != CUDA_SUCCESS && heap->retains) {
-            heap_trim(heap, 0);
-            result = heap_charge(heap, block->span);
-        }
         if (result != CUDA_SUCCESS) return result;
         block->base =
             address_space_take(block->span, DEVICE_PAGE, PROT_READ | PROT_WRITE, heap->low);
@@ -125,7 +139,13 @@ static CUresult alloc_large(struct heap *heap, struct block *block) {
 CUresult heap_alloc(struct heap *heap, struct block *block) {
     block->heap = heap;
     block->id = block_new_id();
-    return block->size <= LARGEST_SMALL ? slab_alloc(heap, block) : alloc_large(heap, block);
+    CUresult (*alloc)(struct heap *, struct block *) =
+        block->size <= LARGEST_SMALL ? slab_alloc : alloc_large;
+    CUresult result = alloc(heap, block);
+    if (result == CUDA_SUCCESS || !heap->retains) return result;
+    // The device is full, perhaps of this heap's own free pages.
+    heap_trim(heap, 0);
+    return alloc(heap, block);
 }
 
 void heap_free(const struct block *block) {
@@ -141,17 +161,8 @@ void heap_free(const struct block *block) {
 }
 
 void heap_trim(struct heap *heap, uint64_t keep) {
-    pthread_mutex_lock(&heap->chunk_lock);
-    while (heap->chunk_count > 0 && atomic_load(&heap->reserved) > keep) {
-        struct chunk *last = &heap->chunks[heap->chunk_count - 1];
-        uint64_t excess = round_up(atomic_load(&heap->reserved) - keep, DEVICE_PAGE);
-        size_t part = excess < last->span ? excess : last->span;
-        last->span -= part;
-        address_space_give(last->base + last->span, part);
-        if (last->span == 0) heap->chunk_count--;
-        heap_uncharge(heap, part);
-    }
-    pthread_mutex_unlock(&heap->chunk_lock);
+    uint64_t reserved = atomic_load(&heap->reserved);
+    if (reserved > keep) give_chunks(heap, reserved - keep);
     slab_trim(heap, keep);
 }
 

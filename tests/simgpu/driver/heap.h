@@ -11,7 +11,7 @@
 #include <pthread.h>
 #include <stdatomic.h>
 
-#define HEAP_SHARDS 16
+#define HEAP_SHARDS  4
 #define SLAB_CLASSES 12 // 512 bytes to 1 MiB
 
 struct slab;

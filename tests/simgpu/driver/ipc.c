@@ -32,10 +32,8 @@ _Static_assert(sizeof(struct ticket) <= sizeof(CUmemPoolPtrExportData), "fits a 
 static CUresult write_ticket(const struct block *block, void *data, size_t size) {
     uintptr_t first = block->base / DEVICE_PAGE * DEVICE_PAGE;
     uintptr_t end = round_up(block->base + block->span, DEVICE_PAGE);
-    struct ticket ticket = {.process = getpid(),
-                            .device = block->device,
-                            .size = block->size,
-                            .address = block->base};
+    struct ticket ticket = {
+        .process = getpid(), .device = block->device, .size = block->size, .address = block->base};
     size_t offset;
     device_synchronize(block->device);
     ticket.file = address_space_share(first, end - first, block->base, &offset);
@@ -93,9 +91,7 @@ ALLOCATES CUresult sim_cuIpcOpenMemHandle_v2(CUdeviceptr *pdptr, CUipcMemHandle 
     if (result != CUDA_SUCCESS) return result;
     // NVIDIA's driver refuses to open memory in the process that exported it.
     if (ticket.process == getpid()) return CUDA_ERROR_INVALID_CONTEXT;
-    struct block block = {.kind = BLOCK_IPC,
-                          .space = SPACE_IMPORTED,
-                          .device = context->device};
+    struct block block = {.kind = BLOCK_IPC, .space = SPACE_IMPORTED, .device = context->device};
     result = map_ticket(&ticket, &block);
     if (result != CUDA_SUCCESS) return result;
     block_add(&block);

@@ -62,7 +62,9 @@ CUresult sim_cuLaunchGrid(CUfunction f, int grid_width, int grid_height) {
     return sim_cuLaunchGridAsync(f, grid_width, grid_height, NULL);
 }
 
-CUresult sim_cuLaunch(CUfunction f) { return sim_cuLaunchGrid(f, 1, 1); }
+CUresult sim_cuLaunch(CUfunction f) {
+    return sim_cuLaunchGrid(f, 1, 1);
+}
 
 // ---- occupancy: limited by threads alone --------------------------------------------------------
 
@@ -87,10 +89,11 @@ CUresult sim_cuOccupancyMaxActiveBlocksPerMultiprocessorWithFlags(int *numBlocks
                                                            dynamicSMemSize);
 }
 
-CUresult sim_cuOccupancyMaxPotentialBlockSizeWithFlags(
-    int *minGridSize, int *blockSize, CUfunction func,
-    CUoccupancyB2DSize blockSizeToDynamicSMemSize, size_t dynamicSMemSize, int blockSizeLimit,
-    unsigned int flags) {
+CUresult
+sim_cuOccupancyMaxPotentialBlockSizeWithFlags(int *minGridSize, int *blockSize, CUfunction func,
+                                              CUoccupancyB2DSize blockSizeToDynamicSMemSize,
+                                              size_t dynamicSMemSize, int blockSizeLimit,
+                                              unsigned int flags) {
     (void)blockSizeToDynamicSMemSize, (void)dynamicSMemSize, (void)flags;
     if (!minGridSize || !blockSize) return CUDA_ERROR_INVALID_VALUE;
     if (!object_is(func, OBJECT_FUNCTION)) return CUDA_ERROR_INVALID_HANDLE;

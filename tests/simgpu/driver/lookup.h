@@ -1,4 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
+// The generated table behind cuGetProcAddress, for lookup.c.
 #pragma once
 
 struct lookup_row {

@@ -69,9 +69,9 @@ CUresult sim_cuMemDiscardBatchAsync(CUdeviceptr *dptrs, size_t *sizes, size_t co
 }
 
 CUresult sim_cuMemDiscardAndPrefetchBatchAsync(CUdeviceptr *dptrs, size_t *sizes, size_t count,
-                                               CUmemLocation *prefetchLocs,
-                                               size_t *prefetchLocIdxs, size_t numPrefetchLocs,
-                                               unsigned long long flags, CUstream hStream) {
+                                               CUmemLocation *prefetchLocs, size_t *prefetchLocIdxs,
+                                               size_t numPrefetchLocs, unsigned long long flags,
+                                               CUstream hStream) {
     (void)prefetchLocs, (void)prefetchLocIdxs, (void)numPrefetchLocs;
     return flags ? CUDA_ERROR_INVALID_VALUE : move_all(dptrs, sizes, count, hStream);
 }

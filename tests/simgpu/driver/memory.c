@@ -51,7 +51,7 @@ void memory_end_block(const struct block *block) {
 bool memory_is_known(uintptr_t address, size_t size) {
     struct block block;
     while (size > 0) {
-        if (!block_find(address, &block)) return false;
+        if (!block_find(address, &block)) return graph_memory_covers(address, size);
         size_t rest = block.base + block.size - address;
         if (rest >= size) return true;
         address += rest;
@@ -295,8 +295,7 @@ CUresult sim_cuMemGetAddressRange_v2(CUdeviceptr *pbase, size_t *psize, CUdevice
     return CUDA_SUCCESS;
 }
 
-CUresult sim_cuMemGetAddressRange(CUdeviceptr_v1 *pbase, unsigned int *psize,
-                                  CUdeviceptr_v1 dptr) {
+CUresult sim_cuMemGetAddressRange(CUdeviceptr_v1 *pbase, unsigned int *psize, CUdeviceptr_v1 dptr) {
     CUdeviceptr base;
     size_t size;
     CUresult result = sim_cuMemGetAddressRange_v2(&base, &size, dptr);

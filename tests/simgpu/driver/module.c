@@ -105,8 +105,7 @@ static CUresult get_global(void *handle, const char *name, CUdeviceptr *dptr, si
     struct named *global = module->globals;
     while (global && strcmp(global->name, name) != 0) global = global->next;
     if (!global) {
-        struct block block = {
-            .size = GLOBAL_SIZE, .kind = BLOCK_GLOBAL, .device = context->device};
+        struct block block = {.size = GLOBAL_SIZE, .kind = BLOCK_GLOBAL, .device = context->device};
         result = heap_alloc(devices[context->device].plain, &block);
         if (result == CUDA_SUCCESS && (global = malloc(sizeof *global))) {
             *global = (struct named){module->globals, strdup(name), block.base};
@@ -309,8 +308,7 @@ CUresult sim_cuLinkAddData_v2(CUlinkState state, CUjitInputType type, void *data
 }
 
 CUresult sim_cuLinkAddFile_v2(CUlinkState state, CUjitInputType type, const char *path,
-                              unsigned int numOptions, CUjit_option *options,
-                              void **optionValues) {
+                              unsigned int numOptions, CUjit_option *options, void **optionValues) {
     (void)type, (void)numOptions, (void)options, (void)optionValues;
     if (!object_is(state, OBJECT_LINK)) return CUDA_ERROR_INVALID_HANDLE;
     return path && access(path, R_OK) == 0 ? CUDA_SUCCESS : CUDA_ERROR_FILE_NOT_FOUND;

@@ -72,8 +72,8 @@ CUresult sim_cuMulticastBindAddr(CUmemGenericAllocationHandle mcHandle, size_t m
     return bind(mcHandle, mcOffset, size, flags);
 }
 
-CUresult sim_cuMulticastUnbind(CUmemGenericAllocationHandle mcHandle, CUdevice dev,
-                               size_t mcOffset, size_t size) {
+CUresult sim_cuMulticastUnbind(CUmemGenericAllocationHandle mcHandle, CUdevice dev, size_t mcOffset,
+                               size_t size) {
     if (!device_exists(dev)) return CUDA_ERROR_INVALID_DEVICE;
     return bind(mcHandle, mcOffset, size, 0);
 }

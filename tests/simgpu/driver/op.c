@@ -35,9 +35,13 @@ void fence_release(struct fence *fence) {
     if (fence && atomic_fetch_sub(&fence->references, 1) == 1) free(fence);
 }
 
-bool fence_is_reached(struct fence *fence) { return atomic_load(&fence->reached); }
+bool fence_is_reached(struct fence *fence) {
+    return atomic_load(&fence->reached);
+}
 
-struct timespec fence_time(struct fence *fence) { return fence->time; }
+struct timespec fence_time(struct fence *fence) {
+    return fence->time;
+}
 
 static void fence_reach(struct fence *fence) {
     clock_gettime(CLOCK_MONOTONIC, &fence->time);
@@ -81,10 +85,14 @@ static bool value_arrived(const struct op *op) {
     uint64_t mask = op->value.wide ? UINT64_MAX : UINT32_MAX, value = op->value.value & mask;
     uint64_t distance = (now - value) & mask;
     switch (op->value.flags & 3) {
-    case CU_STREAM_WAIT_VALUE_GEQ: return distance <= mask / 2;
-    case CU_STREAM_WAIT_VALUE_EQ: return now == value;
-    case CU_STREAM_WAIT_VALUE_AND: return (now & value) != 0;
-    default: return (~(now | value) & mask) != 0;
+    case CU_STREAM_WAIT_VALUE_GEQ:
+        return distance <= mask / 2;
+    case CU_STREAM_WAIT_VALUE_EQ:
+        return now == value;
+    case CU_STREAM_WAIT_VALUE_AND:
+        return (now & value) != 0;
+    default:
+        return (~(now | value) & mask) != 0;
     }
 }
 
@@ -104,10 +112,17 @@ static void run_write_value(const struct op *op) {
 
 void op_run(const struct op *op) {
     switch (op->kind) {
-    case OP_NOTHING: break;
-    case OP_COPY: run_copy(&op->copy); break;
-    case OP_FILL: run_fill(&op->fill); break;
-    case OP_HOST: op->host.function(op->host.data); break;
+    case OP_NOTHING:
+        break;
+    case OP_COPY:
+        run_copy(&op->copy);
+        break;
+    case OP_FILL:
+        run_fill(&op->fill);
+        break;
+    case OP_HOST:
+        op->host.function(op->host.data);
+        break;
     case OP_CALLBACK:
         op->callback.function(op->callback.stream, CUDA_SUCCESS, op->callback.data);
         break;
@@ -119,13 +134,19 @@ void op_run(const struct op *op) {
         fence_wait(op->fence);
         fence_release(op->fence);
         break;
-    case OP_WRITE_VALUE: run_write_value(op); break;
-    case OP_WAIT_VALUE: run_wait_value(op); break;
+    case OP_WRITE_VALUE:
+        run_write_value(op);
+        break;
+    case OP_WAIT_VALUE:
+        run_wait_value(op);
+        break;
     case OP_GRAPH_FREE:
         graph_memory_end(op->memory);
         graph_memory_release(op->memory);
         break;
-    case OP_GIVE_BACK: memory_give_back(&op->block); break;
+    case OP_GIVE_BACK:
+        memory_give_back(&op->block);
+        break;
     }
 }
 

@@ -201,8 +201,7 @@ CUresult sim_cuMemPoolDestroy(CUmemoryPool pool) {
     for (int i = 0; i < options.devices; i++) {
         is_default |= ending == devices[i].default_pool;
         struct pool *current = ending;
-        atomic_compare_exchange_strong(&devices[i].current_pool, &current,
-                                       devices[i].default_pool);
+        atomic_compare_exchange_strong(&devices[i].current_pool, &current, devices[i].default_pool);
     }
     if (is_default) return CUDA_ERROR_INVALID_VALUE;
     pthread_mutex_lock(&made_lock);
@@ -235,7 +234,9 @@ CUresult sim_cuMemPoolSetAttribute(CUmemoryPool pool, CUmemPool_attribute attr, 
     }
     cuuint64_t wanted = *(cuuint64_t *)value;
     switch (attr) {
-    case CU_MEMPOOL_ATTR_RELEASE_THRESHOLD: atomic_store(&changed->threshold, wanted); break;
+    case CU_MEMPOOL_ATTR_RELEASE_THRESHOLD:
+        atomic_store(&changed->threshold, wanted);
+        break;
     case CU_MEMPOOL_ATTR_RESERVED_MEM_HIGH:
         if (wanted) return CUDA_ERROR_INVALID_VALUE;
         if (changed->heap)
@@ -245,7 +246,8 @@ CUresult sim_cuMemPoolSetAttribute(CUmemoryPool pool, CUmemPool_attribute attr, 
         if (wanted) return CUDA_ERROR_INVALID_VALUE;
         atomic_store(&changed->used_high, atomic_load(&changed->used));
         break;
-    default: return CUDA_ERROR_INVALID_VALUE;
+    default:
+        return CUDA_ERROR_INVALID_VALUE;
     }
     return CUDA_SUCCESS;
 }
@@ -262,12 +264,23 @@ CUresult sim_cuMemPoolGetAttribute(CUmemoryPool pool, CUmemPool_attribute attr, 
     cuuint64_t *answer = value;
     struct heap *heap = asked->heap;
     switch (attr) {
-    case CU_MEMPOOL_ATTR_RELEASE_THRESHOLD: *answer = asked->threshold; break;
-    case CU_MEMPOOL_ATTR_RESERVED_MEM_CURRENT: *answer = heap ? heap->reserved : 0; break;
-    case CU_MEMPOOL_ATTR_RESERVED_MEM_HIGH: *answer = heap ? heap->reserved_high : 0; break;
-    case CU_MEMPOOL_ATTR_USED_MEM_CURRENT: *answer = asked->used; break;
-    case CU_MEMPOOL_ATTR_USED_MEM_HIGH: *answer = asked->used_high; break;
-    default: return CUDA_ERROR_INVALID_VALUE;
+    case CU_MEMPOOL_ATTR_RELEASE_THRESHOLD:
+        *answer = asked->threshold;
+        break;
+    case CU_MEMPOOL_ATTR_RESERVED_MEM_CURRENT:
+        *answer = heap ? heap->reserved : 0;
+        break;
+    case CU_MEMPOOL_ATTR_RESERVED_MEM_HIGH:
+        *answer = heap ? heap->reserved_high : 0;
+        break;
+    case CU_MEMPOOL_ATTR_USED_MEM_CURRENT:
+        *answer = asked->used;
+        break;
+    case CU_MEMPOOL_ATTR_USED_MEM_HIGH:
+        *answer = asked->used_high;
+        break;
+    default:
+        return CUDA_ERROR_INVALID_VALUE;
     }
     return CUDA_SUCCESS;
 }
@@ -342,8 +355,7 @@ CUresult sim_cuMemGetMemPool(CUmemoryPool *pool, CUmemLocation *location,
     return CUDA_SUCCESS;
 }
 
-CUresult sim_cuMemSetMemPool(CUmemLocation *location, CUmemAllocationType type,
-                             CUmemoryPool pool) {
+CUresult sim_cuMemSetMemPool(CUmemLocation *location, CUmemAllocationType type, CUmemoryPool pool) {
     struct pool *wanted;
     _Atomic(struct pool *) *current;
     CUresult result = given_pool(pool, &wanted);

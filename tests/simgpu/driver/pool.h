@@ -14,7 +14,7 @@ struct pool {
     _Atomic uint64_t threshold, used, used_high;
     _Atomic int live; // blocks out; a destroyed pool ends with the last one
     _Atomic bool is_destroyed;
-    int reuse[4]; // the three CU_MEMPOOL_ATTR_REUSE_* switches, by attribute
+    int reuse[4];   // the three CU_MEMPOOL_ATTR_REUSE_* switches, by attribute
     uint64_t peers; // devices given access
 };
 

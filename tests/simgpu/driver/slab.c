@@ -9,7 +9,7 @@
 #include <string.h>
 #include <sys/mman.h>
 
-#define SMALLEST ((size_t)512)
+#define SMALLEST   ((size_t)512)
 #define MOST_SLOTS (DEVICE_PAGE / SMALLEST)
 
 struct slab {
@@ -17,6 +17,7 @@ struct slab {
     struct heap *heap;
     _Atomic(struct shard *) shard; // NULL while spare
     unsigned class, used, free_count;
+    unsigned touched; // slots from here on were never handed out
     bool low, is_open;
     struct slab *next_open, *previous_open, *next, *previous;
     uint16_t free[MOST_SLOTS]; // a stack: the address freed last is used first
@@ -119,9 +120,8 @@ static CUresult add_slab(struct heap *heap, struct shard *shard, unsigned class)
     slab->heap = heap;
     slab->class = class;
     slab->used = 0;
-    slab->free_count = (unsigned)(DEVICE_PAGE / (SMALLEST << class));
-    for (unsigned i = 0; i < slab->free_count; i++)
-        slab->free[i] = (uint16_t)(slab->free_count - 1 - i);
+    slab->free_count = 0;
+    slab->touched = 0;
     slab->previous = NULL;
     slab->next = shard->all;
     if (shard->all) shard->all->previous = slab;
@@ -150,11 +150,12 @@ static void retire_slab(struct shard *shard, struct slab *slab) {
 
 static void take_slot(struct shard *shard, struct block *block) {
     struct slab *slab = shard->open[__builtin_ctzll(block->span / SMALLEST)];
-    unsigned slot = slab->free[--slab->free_count];
+    unsigned slot = slab->free_count > 0 ? slab->free[--slab->free_count] : slab->touched++;
     slab->used++;
     block->base = slab->base + slot * block->span;
     slab->slots[slot] = *block;
-    if (slab->free_count == 0) close_slab(shard, slab);
+    bool is_full = slab->free_count == 0 && slab->touched * block->span == DEVICE_PAGE;
+    if (is_full) close_slab(shard, slab);
 }
 
 static unsigned own_shard(void) {
@@ -166,7 +167,7 @@ static unsigned own_shard(void) {
 
 CUresult slab_alloc(struct heap *heap, struct block *block) {
     unsigned class = 0;
-    while ((SMALLEST << class) < block->size) class++;
+    while ((SMALLEST << class) < block->size) class ++;
     block->span = SMALLEST << class;
     CUresult result = CUDA_SUCCESS;
     // When the device is full, a page that another shard has begun still has room.
@@ -200,7 +201,9 @@ static struct block *slot_of(struct slab *slab, uintptr_t address) {
     return &slab->slots[(address - slab->base) / (SMALLEST << slab->class)];
 }
 
-static bool is_live(const struct block *slot) { return slot->kind != BLOCK_NONE; }
+static bool is_live(const struct block *slot) {
+    return slot->kind != BLOCK_NONE;
+}
 
 bool slab_find(uintptr_t address, struct block *copy) {
     struct slab *slab;
@@ -240,7 +243,9 @@ bool slab_update(const struct block *copy) {
 
 void slab_free(const struct block *block) {
     struct slab *slab;
+    // Never NULL: a slab with a used slot stays with its shard.
     struct shard *shard = lock_shard(block->base, &slab);
+    if (!shard) return;
     slab->free[slab->free_count++] = (uint16_t)((block->base - slab->base) / block->span);
     if (!slab->is_open) open_slab(shard, slab);
     if (--slab->used == 0 && !slab->heap->retains) retire_slab(shard, slab);
@@ -259,9 +264,8 @@ void slab_trim(struct heap *heap, uint64_t keep) {
     }
 }
 
-static bool take_one_in_shard(struct shard *shard,
-                              bool (*selects)(const struct block *, void *), void *data,
-                              struct block *copy) {
+static bool take_one_in_shard(struct shard *shard, bool (*selects)(const struct block *, void *),
+                              void *data, struct block *copy) {
     bool found = false;
     pthread_mutex_lock(&shard->lock);
     for (struct slab *slab = shard->all; slab && !found; slab = slab->next) {

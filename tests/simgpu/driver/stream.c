@@ -33,7 +33,9 @@ struct stream *stream_new(struct context *context, unsigned flags, int priority)
     return stream;
 }
 
-static bool takes_time(const struct op *op) { return op->kind != OP_SIGNAL && op->kind != OP_WAIT; }
+static bool takes_time(const struct op *op) {
+    return op->kind != OP_SIGNAL && op->kind != OP_WAIT;
+}
 
 static void sleep_ns(uint64_t ns) {
     struct timespec pause = {(time_t)(ns / 1000000000), (long)(ns % 1000000000)};
@@ -242,4 +244,6 @@ CUresult stream_get(CUstream handle, struct stream **stream) {
     return *stream ? CUDA_SUCCESS : CUDA_ERROR_OUT_OF_MEMORY;
 }
 
-CUresult stream_of_sync_calls(struct stream **stream) { return stream_get(NULL, stream); }
+CUresult stream_of_sync_calls(struct stream **stream) {
+    return stream_get(NULL, stream);
+}

@@ -9,7 +9,6 @@
 
 #include <string.h>
 
-
 CUresult sim_cuStreamCreateWithPriority(CUstream *phStream, unsigned int flags, int priority) {
     NEED_CONTEXT(context);
     if (!phStream || (flags & ~(unsigned)CU_STREAM_NON_BLOCKING)) return CUDA_ERROR_INVALID_VALUE;
@@ -29,7 +28,9 @@ CUresult sim_cuStreamDestroy_v2(CUstream hStream) {
     return CUDA_SUCCESS;
 }
 
-CUresult sim_cuStreamDestroy(CUstream hStream) { return sim_cuStreamDestroy_v2(hStream); }
+CUresult sim_cuStreamDestroy(CUstream hStream) {
+    return sim_cuStreamDestroy_v2(hStream);
+}
 
 #define NEED_STREAM(name, handle)                                                                  \
     struct stream *name;                                                                           \
@@ -216,10 +217,9 @@ CUresult sim_cuStreamBatchMemOp_v2(CUstream stream, unsigned int count,
                     p->operation == CU_STREAM_MEM_OP_WAIT_VALUE_64;
         if (!writes && !waits) continue;
         // Both kinds keep address, value and flags at the same places.
-        CUresult result = submit_value(stream, writes ? OP_WRITE_VALUE : OP_WAIT_VALUE,
-                                       p->writeValue.address,
-                                       wide ? p->writeValue.value64 : p->writeValue.value,
-                                       p->writeValue.flags, wide);
+        CUresult result = submit_value(
+            stream, writes ? OP_WRITE_VALUE : OP_WAIT_VALUE, p->writeValue.address,
+            wide ? p->writeValue.value64 : p->writeValue.value, p->writeValue.flags, wide);
         if (result != CUDA_SUCCESS) return result;
     }
     return CUDA_SUCCESS;

@@ -76,15 +76,14 @@ static void end_if_unused(struct physical *physical) {
 
 static bool sound_props(const CUmemAllocationProp *prop) {
     if (!prop || prop->type != CU_MEM_ALLOCATION_TYPE_PINNED) return false;
-    if (prop->location.type == CU_MEM_LOCATION_TYPE_DEVICE)
-        return device_exists(prop->location.id);
+    if (prop->location.type == CU_MEM_LOCATION_TYPE_DEVICE) return device_exists(prop->location.id);
     return prop->location.type >= CU_MEM_LOCATION_TYPE_HOST &&
            prop->location.type <= CU_MEM_LOCATION_TYPE_HOST_NUMA_CURRENT;
 }
 
 static int device_of(const CUmemAllocationProp *prop) {
     return prop && prop->location.type == CU_MEM_LOCATION_TYPE_DEVICE ? prop->location.id
-                                                                       : NO_DEVICE;
+                                                                      : NO_DEVICE;
 }
 
 // The name carries the device to whoever imports the file.
@@ -180,8 +179,10 @@ static bool read_file(int file, int *device, size_t *size) {
     struct stat status;
     snprintf(link, sizeof link, "/proc/self/fd/%d", file);
     if (readlink(link, name, sizeof name - 1) < 0 || fstat(file, &status) != 0) return false;
+    static const char prefix[] = "/memfd:simgpu:";
     *size = (size_t)status.st_size;
-    return sscanf(name, "/memfd:simgpu:%d", device) == 1;
+    *device = (int)strtol(name + sizeof prefix - 1, NULL, 10);
+    return strncmp(name, prefix, sizeof prefix - 1) == 0;
 }
 
 ALLOCATES CUresult sim_cuMemImportFromShareableHandle(CUmemGenericAllocationHandle *handle,
@@ -195,12 +196,12 @@ ALLOCATES CUresult sim_cuMemImportFromShareableHandle(CUmemGenericAllocationHand
     if (!read_file(given, &made.device, &made.size)) return CUDA_ERROR_INVALID_VALUE;
     made.file = fcntl(given, F_DUPFD_CLOEXEC, 0);
     if (made.file < 0) return CUDA_ERROR_OPERATING_SYSTEM;
-    made.props = (CUmemAllocationProp){
-        .type = CU_MEM_ALLOCATION_TYPE_PINNED,
-        .requestedHandleTypes = CU_MEM_HANDLE_TYPE_POSIX_FILE_DESCRIPTOR,
-        .location = {made.device == NO_DEVICE ? CU_MEM_LOCATION_TYPE_HOST
-                                              : CU_MEM_LOCATION_TYPE_DEVICE,
-                     made.device == NO_DEVICE ? 0 : made.device}};
+    made.props =
+        (CUmemAllocationProp){.type = CU_MEM_ALLOCATION_TYPE_PINNED,
+                              .requestedHandleTypes = CU_MEM_HANDLE_TYPE_POSIX_FILE_DESCRIPTOR,
+                              .location = {made.device == NO_DEVICE ? CU_MEM_LOCATION_TYPE_HOST
+                                                                    : CU_MEM_LOCATION_TYPE_DEVICE,
+                                           made.device == NO_DEVICE ? 0 : made.device}};
     *handle = physical_add(&made);
     return CUDA_SUCCESS;
 }
@@ -274,8 +275,8 @@ static CUresult map(uintptr_t base, size_t size, size_t offset, struct physical 
                           .detail = physical,
                           .id = block_new_id()};
     if (!block_add(&block)) return CUDA_ERROR_INVALID_VALUE;
-    void *mapped = mmap((void *)base, size, PROT_NONE, MAP_SHARED | MAP_FIXED, physical->file,
-                        (off_t)offset);
+    void *mapped =
+        mmap((void *)base, size, PROT_NONE, MAP_SHARED | MAP_FIXED, physical->file, (off_t)offset);
     if (mapped == MAP_FAILED) {
         block_take(base, KIND(BLOCK_MAPPED), &block);
         return CUDA_ERROR_OUT_OF_MEMORY;
@@ -315,8 +316,10 @@ CUresult sim_cuMemUnmap(CUdeviceptr ptr, size_t size) {
     if (block_find(ptr, &block)) device_synchronize(block.device);
     for (uintptr_t at = ptr; at < ptr + size; at += block.size) {
         if (!block_take(at, KIND(BLOCK_MAPPED), &block)) return CUDA_ERROR_INVALID_VALUE;
-        mmap((void *)block.base, block.span, PROT_NONE,
-             MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE | MAP_FIXED, -1, 0);
+        // The range stays reserved.
+        if (mmap((void *)block.base, block.span, PROT_NONE,
+                 MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE | MAP_FIXED, -1, 0) == MAP_FAILED)
+            return CUDA_ERROR_OPERATING_SYSTEM;
         books_free(block.device, SPACE_MAPPED, block.size);
         struct physical *physical = block.detail;
         pthread_mutex_lock(&lock);
@@ -357,8 +360,7 @@ CUresult sim_cuMemGetAccess(unsigned long long *flags, const CUmemLocation *loca
 // ---- arrays made of tiles -----------------------------------------------------------------------
 
 // Which tiles are mapped where has no effect here; only the handles are checked.
-CUresult sim_cuMemMapArrayAsync(CUarrayMapInfo *mapInfoList, unsigned int count,
-                                CUstream hStream) {
+CUresult sim_cuMemMapArrayAsync(CUarrayMapInfo *mapInfoList, unsigned int count, CUstream hStream) {
     struct stream *stream;
     CUresult result = stream_get(hStream, &stream);
     if (result != CUDA_SUCCESS) return result;

@@ -1,4 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
+//
+// The two ways to give an image to the driver, each in one half of this file: as a library (CUDA 12
+// and later), which needs no context and outlives a reset, or as a module of each context (before).
 
 #include "image.h"
 

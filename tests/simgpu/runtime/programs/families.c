@@ -5,12 +5,17 @@
 // is built against each CUDA release; the test compares the simulated GPU's books with what a
 // family asks for.
 
+#define _GNU_SOURCE // memfd_create
+
 #include <cuda_runtime_api.h>
 
+#include <dlfcn.h>
+#include <pthread.h>
 #include <stdint.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/mman.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
@@ -244,6 +249,27 @@ static void add_one(void *counter) {
     ++*(int *)counter;
 }
 
+// The way to add nodes of any type, with a memory node (since CUDA 12).
+static void add_general_node(cudaGraph_t graph) {
+#if CUDART_VERSION >= 12000
+    cudaGraphNode_t allocation, release;
+    struct cudaGraphNodeParams wanted = {
+        .type = cudaGraphNodeTypeMemAlloc,
+        .alloc = {.poolProps = {.allocType = cudaMemAllocationTypePinned,
+                                .location = {.type = cudaMemLocationTypeDevice, .id = 1}},
+                  .bytesize = MIB}};
+#    if CUDART_VERSION >= 13000
+    MUST(cudaGraphAddNode(&allocation, graph, NULL, NULL, 0, &wanted));
+#    else
+    MUST(cudaGraphAddNode(&allocation, graph, NULL, 0, &wanted));
+#    endif
+    CHECK(wanted.alloc.dptr);
+    MUST(cudaGraphAddMemFreeNode(&release, graph, &allocation, 1, wanted.alloc.dptr));
+#else
+    (void)graph;
+#endif
+}
+
 static void graphs(void) {
     cudaGraph_t graph;
     cudaGraphExec_t exec;
@@ -262,6 +288,7 @@ static void graphs(void) {
     CHECK(wanted.dptr);
     MUST(cudaGraphAddHostNode(&call, graph, &allocation, 1, &host_call));
     MUST(cudaGraphAddMemFreeNode(&release, graph, &call, 1, wanted.dptr));
+    add_general_node(graph);
     MUST(cudaGraphInstantiateWithFlags(&exec, graph, 0));
     MUST(cudaGraphLaunch(exec, stream));
     MUST(cudaGraphLaunch(exec, stream));
@@ -270,6 +297,7 @@ static void graphs(void) {
     MUST(cudaGraphExecDestroy(exec));
     MUST(cudaGraphDestroy(graph));
     MUST(cudaDeviceGraphMemTrim(0));
+    MUST(cudaDeviceGraphMemTrim(1));
     MUST(cudaStreamDestroy(stream));
 }
 
@@ -366,6 +394,154 @@ static void devices(void) {
     MUST(cudaFree(on_first));
 }
 
+static void callback(cudaStream_t stream, cudaError_t status, void *order) {
+    (void)stream;
+    CHECK(status == cudaSuccess);
+    *(int *)order = *(int *)order * 10 + 2;
+}
+
+static void first_call(void *order) {
+    *(int *)order = *(int *)order * 10 + 1;
+}
+
+static void host_calls(void) {
+    cudaStream_t stream;
+    int order = 0;
+    MUST(cudaStreamCreateWithPriority(&stream, cudaStreamNonBlocking, 0));
+    MUST(cudaLaunchHostFunc(stream, first_call, &order));
+    MUST(cudaStreamAddCallback(stream, callback, &order, 0));
+    MUST(cudaStreamSynchronize(stream));
+    MUST(cudaStreamQuery(stream));
+    CHECK(order == 12);
+    MUST(cudaStreamDestroy(stream));
+}
+
+static void external(void) {
+    int fd = memfd_create("external", 0);
+    CHECK(fd >= 0 && ftruncate(fd, 2 * MIB) == 0);
+    cudaExternalMemory_t memory;
+    void *mapped;
+    struct cudaExternalMemoryHandleDesc desc = {
+        .type = cudaExternalMemoryHandleTypeOpaqueFd, .handle.fd = fd, .size = 2 * MIB};
+    struct cudaExternalMemoryBufferDesc part = {.offset = MIB, .size = MIB};
+    MUST(cudaImportExternalMemory(&memory, &desc));
+    MUST(cudaExternalMemoryGetMappedBuffer(&mapped, memory, &part));
+    MUST(cudaMemset(mapped, 13, MIB));
+    MUST(cudaFree(mapped));
+    MUST(cudaDestroyExternalMemory(memory));
+}
+
+static cudaError_t entry_point(const char *name, void **function, unsigned long long flags) {
+#if CUDART_VERSION >= 13000
+    enum cudaDriverEntryPointQueryResult found;
+    return cudaGetDriverEntryPointByVersion(name, function, 12080, flags, &found);
+#elif CUDART_VERSION >= 12000
+    enum cudaDriverEntryPointQueryResult found;
+    return cudaGetDriverEntryPoint(name, function, flags, &found);
+#else
+    return cudaGetDriverEntryPoint(name, function, flags);
+#endif
+}
+
+// Driver functions by base name are the driver's own exported ones, of the right version and kind.
+static void entry_points(void) {
+    void *function;
+    void *driver = dlopen("libcuda.so.1", RTLD_NOW);
+#ifdef CUDA_API_PER_THREAD_DEFAULT_STREAM
+    const char *by_default = "cuMemAllocAsync_ptsz";
+#else
+    const char *by_default = "cuMemAllocAsync";
+#endif
+    MUST(entry_point("cuMemAlloc", &function, cudaEnableDefault));
+    CHECK(function == dlsym(driver, "cuMemAlloc_v2"));
+    MUST(entry_point("cuMemAllocAsync", &function, cudaEnableDefault));
+    CHECK(function == dlsym(driver, by_default));
+    MUST(entry_point("cuMemAllocAsync", &function, cudaEnablePerThreadDefaultStream));
+    CHECK(function == dlsym(driver, "cuMemAllocAsync_ptsz"));
+    entry_point("cuNoSuchFunction", &function, cudaEnableDefault);
+    CHECK(function == NULL);
+    CHECK(entry_point("", &function, cudaEnableDefault) == cudaErrorInvalidValue);
+}
+
+// What nvcc generates for a kernel and a variable, written out: so every release's form of loading
+// is used, whatever compiler is installed.
+void **__cudaRegisterFatBinary(void *code);
+void __cudaRegisterFatBinaryEnd(void **image);
+void __cudaUnregisterFatBinary(void **image);
+void __cudaRegisterFunction(void **image, const char *host, char *device, const char *name,
+                            int threads, uint3 *tid, uint3 *bid, dim3 *block, dim3 *grid,
+                            int *warp_size);
+void __cudaRegisterVar(void **image, char *host, char *device, const char *name, int external,
+                       size_t size, int constant, int global);
+unsigned __cudaPushCallConfiguration(dim3 grid, dim3 block, size_t shared, cudaStream_t stream);
+cudaError_t __cudaPopCallConfiguration(dim3 *grid, dim3 *block, size_t *shared, void *stream);
+
+static void kernel_host_side(void) {
+    dim3 grid, block;
+    size_t shared;
+    cudaStream_t stream;
+    MUST(__cudaPopCallConfiguration(&grid, &block, &shared, &stream));
+    CHECK(grid.x == 4 && block.y == 2 && shared == 64 && stream == 0);
+    MUST(cudaLaunchKernel((const void *)kernel_host_side, grid, block, NULL, shared, stream));
+}
+
+static void use_kernel(const char *shadow) {
+    char bytes[16] = "fifteen letters";
+    CHECK(__cudaPushCallConfiguration((dim3){4, 1, 1}, (dim3){8, 2, 1}, 64, 0) == 0);
+    kernel_host_side();
+    MUST(cudaMemcpyToSymbol(shadow, bytes, sizeof bytes, 0, cudaMemcpyHostToDevice));
+    memset(bytes, 0, sizeof bytes);
+    MUST(cudaMemcpyFromSymbol(bytes, shadow, 7, 8, cudaMemcpyDeviceToHost));
+    CHECK(strcmp(bytes, "letters") == 0);
+    CHECK(cudaMemcpyToSymbol(shadow, bytes, 16, 1, cudaMemcpyDefault) == cudaErrorInvalidValue);
+    MUST(cudaDeviceSynchronize());
+}
+
+static void kernel(void) {
+    static char code[64] = "device code", variable[16];
+    struct cudaFuncAttributes attributes;
+    void **image = __cudaRegisterFatBinary(code);
+    __cudaRegisterFunction(image, (const char *)kernel_host_side, NULL, "kernel", -1, NULL, NULL,
+                           NULL, NULL, NULL);
+    __cudaRegisterVar(image, variable, NULL, "variable", 0, sizeof variable, 0, 0);
+    __cudaRegisterFatBinaryEnd(image);
+    use_kernel(variable);
+    MUST(cudaDeviceReset());
+    use_kernel(variable);
+    MUST(cudaSetDevice(1));
+    use_kernel(variable);
+    MUST(cudaFuncGetAttributes(&attributes, (const void *)kernel_host_side));
+    __cudaUnregisterFatBinary(image);
+    CHECK(cudaFuncGetAttributes(&attributes, (const void *)kernel_host_side) ==
+          cudaErrorInvalidDeviceFunction);
+    void *address;
+    CHECK(cudaGetSymbolAddress(&address, variable) == cudaErrorInvalidSymbol);
+}
+
+// Each thread has its own device from its first call on, made by all at once.
+static void *own_device(void *number) {
+    int device = (int)(intptr_t)number % 2, found;
+    MUST(cudaSetDevice(device));
+    for (int i = 0; i < 100; i++) {
+        void *memory;
+        MUST(cudaMalloc(&memory, 1000));
+        MUST(cudaGetDevice(&found));
+        CHECK(found == device);
+        struct cudaPointerAttributes about;
+        MUST(cudaPointerGetAttributes(&about, memory));
+        CHECK(about.device == device);
+        MUST(cudaFree(memory));
+    }
+    return NULL;
+}
+
+static void threads(void) {
+    pthread_t running[8];
+    for (intptr_t i = 0; i < 8; i++)
+        CHECK(pthread_create(&running[i], NULL, own_device, (void *)i) == 0);
+    for (int i = 0; i < 8; i++) CHECK(pthread_join(running[i], NULL) == 0);
+}
+
 // What a reset takes is not freed by the program; the next call starts anew.
 static void reset(void) {
     void *memory;
@@ -393,6 +569,11 @@ static const struct {
     {"reset", reset},
     {"stream-ordered", stream_ordered},
     {"default-stream", default_stream},
+    {"host-calls", host_calls},
+    {"external", external},
+    {"entry-points", entry_points},
+    {"kernel", kernel},
+    {"threads", threads},
 };
 
 int main(int argc, char **argv) {

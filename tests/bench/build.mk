@@ -1,0 +1,17 @@
+# SPDX-License-Identifier: Apache-2.0
+#
+# The programs that `make bench` measures with; tests/bench/run says what it does with them.
+
+BENCH_OUT      := $(B)/tests/bench
+BENCH_PROGRAMS := $(BENCH_OUT)/pairs $(BENCH_OUT)/exec
+ALL += $(BENCH_PROGRAMS)
+
+BENCH_CC = $(CC) $(WARN) $(CFLAGS) -D_GNU_SOURCE -isystem $(CUDA13_INC)
+
+$(BENCH_OUT)/pairs: tests/bench/pairs.c $(B)/simgpu/null/libcuda.so.1
+	@mkdir -p $(@D)
+	$(BENCH_CC) $^ -o $@ $(LDFLAGS) -pthread -ldl
+
+$(BENCH_OUT)/exec: tests/bench/exec.c
+	@mkdir -p $(@D)
+	$(BENCH_CC) $^ -o $@ $(LDFLAGS)
