@@ -31,9 +31,9 @@ endif
 # nvcc takes the commas of an -Xcompiler option for its own.
 comma := ,
 NVCC_SANITIZE := $(patsubst %,-Xcompiler -fsanitize=%,$(subst $(comma), ,$(SANITIZE)))
-# A sanitizer looks up the functions that it wraps with dlsym, ours, before it is ready for
-# instrumented code.
-$(addprefix $(B)/interpose/,doors.o symbols.o): override CFLAGS += -fno-sanitize=all
+# Code that runs where no sanitizer can: before its own start, which finds the functions that it
+# wraps by our dlsym, and on the companion's stack between clone and exec.
+$(addprefix $(B)/interpose/,doors.o symbols.o monitor.o): override CFLAGS += -fno-sanitize=all
 endif
 
 # What every C file is compiled with, whatever CFLAGS says: language, warnings and the one version.

@@ -11,6 +11,9 @@ INTERPOSE_OBJ := $(INTERPOSE_C:%.c=$(B)/%.o) $(B)/interpose/doors_asm.o
 INTERPOSE_FLAGS := -fPIC -fvisibility=hidden -ftls-model=initial-exec -fno-plt \
                    -fno-semantic-interposition
 
+# These run before a sanitizer's runtime is set up.
+$(B)/interpose/doors.o $(B)/interpose/symbols.o: INTERPOSE_FLAGS += -fno-sanitize=all
+
 $(B)/interpose/%.o: interpose/%.c
 	@mkdir -p $(@D)
 	$(CC) $(WARN) $(CFLAGS) $(INTERPOSE_FLAGS) -D_GNU_SOURCE -MMD -MP -c $< -o $@

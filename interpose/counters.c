@@ -420,16 +420,39 @@ static uint32_t intern_place(const struct mw_birth *b) {
 #define SLACK_BLOCKS 8u
 #define SLACK_BYTES  (UINT64_C(1) << 20)
 
+static void give_back_slack(struct mw_account *a, uint64_t taken) {
+    mw_add(&a->bound, -taken);
+    atomic_fetch_add_explicit(&a->settled, 1, memory_order_release);
+}
+
 // bound = live from here on, as far as other threads stand still.
-static uint64_t take_all_slack(struct mw_account *a, unsigned account) {
+static void take_all_slack(struct mw_account *a, unsigned account) {
     uint64_t taken = 0;
     uint32_t used = mw_get(&threads_used);
+    mw_add(&a->settling, 1);
     for (uint32_t i = 0; i < used; i++) {
         struct mw_thread *t = thread_at(i);
         if (t && mw_get(&t->slack[account]))
-            taken += atomic_exchange_explicit(&t->slack[account], 0, memory_order_relaxed);
+            taken += atomic_exchange_explicit(&t->slack[account], 0, memory_order_acq_rel);
     }
-    return mw_add(&a->bound, -taken) - taken;
+    give_back_slack(a, taken);
+}
+
+#define RAISES 16 // tries to see a bound that contains nobody's slack
+
+// What is live, when `bound` told more than the peak. Slack that another thread has taken but not
+// yet subtracted would make it too high: the answer counts only if no such move was under way. A
+// thread that was ended in the midst of one must not stop others, hence a limit; what is told
+// then is too high by that slack.
+static uint64_t bound_without_slack(struct mw_account *a, unsigned account) {
+    uint64_t bound = 0;
+    for (int i = 0; i < RAISES; i++) {
+        take_all_slack(a, account);
+        uint64_t settled = atomic_load_explicit(&a->settled, memory_order_acquire);
+        bound = atomic_load_explicit(&a->bound, memory_order_acquire);
+        if (mw_get(&a->settling) == settled) break;
+    }
+    return bound;
 }
 
 static uint64_t account_live(unsigned account) {
@@ -456,7 +479,7 @@ static void account_add(struct mw_thread *self_block, unsigned account, uint64_t
     uint64_t bound = mw_add(&a->bound, need) + need;
     uint64_t peak = mw_get(&a->peak);
     if (mw_likely(bound <= peak)) return;
-    bound = take_all_slack(a, account);
+    bound = bound_without_slack(a, account);
     while (bound > peak)
         if (atomic_compare_exchange_weak_explicit(&a->peak, &peak, bound, memory_order_relaxed,
                                                   memory_order_relaxed)) {
@@ -469,8 +492,9 @@ static void account_sub(struct mw_thread *self_block, unsigned account, uint64_t
     _Atomic uint64_t *slack = &self_block->slack[account];
     uint64_t kept = mw_add(slack, bytes) + bytes;
     if (mw_likely(kept <= SLACK_BYTES) || kept / SLACK_BLOCKS <= bytes) return;
-    uint64_t all = atomic_exchange_explicit(slack, 0, memory_order_relaxed);
-    mw_add(&mw_ledger->account[account].bound, -all);
+    struct mw_account *a = &mw_ledger->account[account];
+    mw_add(&a->settling, 1);
+    give_back_slack(a, atomic_exchange_explicit(slack, 0, memory_order_acq_rel));
 }
 
 static void settle_free(const struct mw_taken *t) {
@@ -565,8 +589,7 @@ void mw_failed(const struct mw_birth *b, uint32_t result, bool allocation) {
     uint64_t ordinal = mw_add(&h->failures_total, 1);
     struct mw_failure *f = &h->failure[ordinal % MW_FAILURES];
     mw_set(&f->sequence, 2 * ordinal + 1);
-    atomic_thread_fence(
-        memory_order_release); // a reader must not see new fields under an old number
+    mw_fence(memory_order_release); // a reader must not see new fields under an old number
     mw_set(&f->when_ns, mw_now_ns());
     mw_set(&f->asked, allocation ? b->asked : 0);
     mw_set(&f->key, allocation ? 0 : b->key);

@@ -7,17 +7,17 @@
 // function must be jumped to with the stack as it was; a compiler does that only if it likes, hence
 // assembly. What can be answered by a call (dlsym with a handle) goes to C.
 //
-// The quick way, for every name that is not CUDA's, is a few comparisons: no call, no memory written.
+// The quick way, for every name that is not CUDA's, is a few comparisons: no call, nothing written.
 //
 //   dlsym(handle, name)
 //     RTLD_NEXT, no name, name not cu[A-Z]... or cuda[A-Z]...   jump to the real one
-//     RTLD_DEFAULT                                              the same, unless mw_doors_nobody_has
+//     RTLD_DEFAULT                                              also, unless mw_doors_nobody_has
 //     a handle                                                  mw_doors_dlsym
 //   dlopen(path, flags)
 //     with RTLD_DEEPBIND, mw_doors_deepbind chooses the flags; then always a jump
 //
-// mw_real_dlsym and mw_real_dlopen are NULL until mw_doors_init has run, which may be after the first
-// call: constructors and sanitizer runtimes look up symbols before our constructor.
+// mw_real_dlsym and mw_real_dlopen are NULL until mw_doors_init has run, which may be after the
+// first call: constructors and sanitizer runtimes look up symbols before our constructor.
 
 #ifdef __CET__
 #include <cet.h>

@@ -23,6 +23,13 @@
 #define mw_add(p, v)     atomic_fetch_add_explicit((p), (v), memory_order_relaxed)
 #define mw_own_add(p, v) mw_set((p), mw_get(p) + (v)) // single writer: no locked instruction
 
+// A fence for readers in other processes, which ThreadSanitizer can neither see nor check.
+#ifdef __SANITIZE_THREAD__
+#    define mw_fence(order) ((void)0)
+#else
+#    define mw_fence(order) atomic_thread_fence(order)
+#endif
+
 // ---- the file (ledger.c) --------------------------------------------------------------------
 
 // The mapped file. Valid while awake; a forked child gets another one.
@@ -123,8 +130,8 @@ void mw_counters_reset(void *threads, void *sites, void *places); // tables of a
 void mw_born(const struct mw_birth *birth);     // after a successful allocation
 void mw_freed(const struct mw_taken *taken);    // after the real free succeeded
 void mw_put_back(const struct mw_taken *taken); // after the real free failed
-void mw_counters_publish(void);   // a new ledger gets the calls counted before it was made
-void mw_count_call(unsigned api); // a call of a wrapped entry point
+void mw_counters_publish(void);     // a new ledger gets the calls counted before it was made
+void mw_count_call(unsigned api);   // a call of a wrapped entry point
 void mw_in_flight(unsigned events); // how many may be half-booked from here on; 0 = all is settled
 unsigned mw_account_of(int device, enum mw_space space); // index; interned
 const struct mw_site *mw_site_at(uint32_t index);

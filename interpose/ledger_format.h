@@ -240,14 +240,15 @@ static_assert(sizeof(struct mw_api) == 64, "");
 //     live = bound - sum of slack <= bound <= peak
 // holds without a shared counter of live bytes that all threads would fight for. A thread that
 // would carry `bound` above `peak` first takes everybody's slack away, so that bound = live, and
-// only then raises the peak: the peak is exact.
+// only then raises the peak: the peak is exact. Slack on its way back to `bound` is in neither;
+// `settling` and `settled` count such moves as they begin and end, so that none is overlooked.
 struct mw_account {
     _Atomic uint32_t state;
     int16_t device; // ordinal; -1 = host, or a device that could not be told
     uint8_t space;  // enum mw_space
     uint8_t reserved;
-    _Atomic uint64_t bound, peak, peak_ms;
-    uint64_t reserved1[4];
+    _Atomic uint64_t bound, peak, peak_ms, settling, settled;
+    uint64_t reserved1[2];
 };
 static_assert(sizeof(struct mw_account) == 64, "one cache line each: no false sharing");
 
@@ -384,8 +385,8 @@ struct mw_header {
     uint64_t start_realtime_ns;  // CLOCK_REALTIME at that moment
     int32_t rank, local_rank, world_size; // -1 = not told
     uint32_t argv_bytes;                  // used part of argv
-    _Atomic uint64_t exiting_ns; // when the exit handlers ran
-    _Atomic uint64_t ended_ns;   // when the process was found dead; by who stores exit_kind
+    _Atomic uint64_t exiting_ns;          // when the exit handlers ran
+    _Atomic uint64_t ended_ns; // when the process was found dead; by who stores exit_kind
     char boot_id[40];
     char version[24]; // of the library
     char host[72];

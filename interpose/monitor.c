@@ -51,6 +51,11 @@ void mw_restore_signals(uint64_t before) {
     syscall(SYS_rt_sigprocmask, SIG_SETMASK, &before, NULL, sizeof before);
 }
 
+// ThreadSanitizer's clone keeps books that a child in our memory would ruin; glibc's other name for
+// it is not intercepted. musl has it too.
+extern int __clone(int (*)(void *), void *, int, void *, ...) __attribute__((weak));
+#define raw_clone(...) (__clone ? __clone(__VA_ARGS__) : clone(__VA_ARGS__))
+
 struct plan {
     const char *program;
     char *const *arguments;
@@ -92,7 +97,7 @@ static int become_companion(void *argument) {
 
 static int start_companion(void *argument) {
     struct plan *p = argument;
-    if (clone(become_companion, p->inner_stack_top, CLONE_VM | CLONE_VFORK, p) < 0)
+    if (raw_clone(become_companion, p->inner_stack_top, CLONE_VM | CLONE_VFORK, p) < 0)
         p->failed = errno;
     _exit(0);
 }
@@ -136,7 +141,7 @@ bool mw_companion_start(const char *program, char *const arguments[], bool wait)
     if (wait && pipe2(plan.done_pipe, O_CLOEXEC) != 0) plan.wait = false;
 
     uint64_t before = mw_block_signals();
-    int child = clone(start_companion, memory + 2 * STACK_BYTES, CLONE_VM | CLONE_VFORK, &plan);
+    int child = raw_clone(start_companion, memory + 2 * STACK_BYTES, CLONE_VM | CLONE_VFORK, &plan);
     if (child > 0)
         while (waitpid(child, NULL, __WCLONE) < 0 && errno == EINTR) {
         }

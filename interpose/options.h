@@ -24,8 +24,8 @@ struct mw_options {
 #undef CHOICE
 #undef CHOICE_FIELD
 
-// Reads the environment. A value that is wrong is replaced by the default and, with `complain`, told in
-// one line on standard error.
+// Reads the environment. A value that is wrong is replaced by the default and, with `complain`,
+// told in one line on standard error.
 void mw_options_read(struct mw_options *options, bool complain);
 
 #endif

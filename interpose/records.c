@@ -201,7 +201,7 @@ MW_INLINE bool bucket_find(struct segment *s, uint32_t probe, uint64_t look, uin
 
 MW_INLINE void fill_slot(struct mw_record *r, const struct mw_taken *record) {
     unsigned generation = mw_commit_generation(mw_get(&r->commit)) + 1;
-    atomic_thread_fence(memory_order_release);
+    mw_fence(memory_order_release);
     mw_set(&r->size, record->size);
     mw_set(&r->owner, record->owner);
     mw_set(&r->birth, record->birth);
@@ -288,7 +288,7 @@ bool mw_record_find(enum mw_class class_, uint64_t key, struct mw_taken *out) {
         out->key = key;
         out->class_ = class_;
         load_fields(at.slot, out);
-        atomic_thread_fence(memory_order_acquire); // the second look must not move up
+        mw_fence(memory_order_acquire); // the second look must not move up
         if (mw_get(&at.slot->commit) == at.commit) return out->found = true;
     }
     return false;

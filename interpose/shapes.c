@@ -97,8 +97,6 @@ void mw_imported(struct mw_call *call, enum mw_class class_, uint64_t key, uint6
     mw_allocated(call, &birth);
 }
 
-static _Atomic uint32_t nodes_without_graph; // made by captures that have not ended
-
 void mw_stream_ordered(struct mw_call *call, uint64_t key, uint64_t bytes, uint64_t pool,
                        uint64_t stream) {
     if (!call->outer) return;
@@ -109,7 +107,7 @@ void mw_stream_ordered(struct mw_call *call, uint64_t key, uint64_t bytes, uint6
     birth.stream = stream;
     birth.pool = node ? 0 : pool;
     birth.flags = MW_FLAG_STREAM_ORDERED;
-    if (node && call->result == MW_SUCCESS) mw_add(&nodes_without_graph, 1);
+    if (node && call->result == MW_SUCCESS) mw_node_captured();
     mw_allocated(call, &birth);
 }
 
@@ -203,122 +201,6 @@ void mw_unmapped(struct mw_call *call, struct mw_unmapped *u) {
         for (unsigned i = 0; i < u->count; i++) settle_mapping(&u->mapping[i]);
         take_mappings(u, MW_TAKEN_MAX);
     }
-    mw_in_flight(0);
-}
-
-// ---- the ends of contexts and graphs ---------------------------------------------------------
-
-static enum mw_space space_of(const struct mw_taken *t) {
-    return mw_ledger->account[mw_site_at(mw_taken_site(t))->account % MW_ACCOUNTS].space;
-}
-
-struct ending {
-    uint64_t context;
-    int device;
-    bool stream_ordered; // those of the device too
-};
-
-static bool ends_with_context(const struct mw_taken *t, void *argument) {
-    const struct ending *e = argument;
-    const struct mw_place *place = mw_place_at(mw_taken_place(t));
-    enum mw_space space = space_of(t);
-    if (space == MW_SPACE_GRAPH || space == MW_SPACE_MAPPED || space == MW_SPACE_PHYSICAL ||
-        space == MW_SPACE_ADDRESS || space == MW_SPACE_MULTICAST)
-        return false;
-    if (t->class_ == MW_CLASS_HANDLE) return false; // imported physical memory
-    if (mw_taken_flags(t) & MW_FLAG_STREAM_ORDERED)
-        return e->stream_ordered && place->device == e->device;
-    // Where the context was never seen, the device must do.
-    return place->context ? place->context == e->context
-                          : e->device >= 0 && place->device == e->device;
-}
-
-static void end_all(const struct ending *e) {
-    if (!mw_awake()) return;
-    mw_in_flight(1);
-    mw_records_take_all(ends_with_context, mw_freed, (void *)e);
-    mw_in_flight(0);
-}
-
-void mw_context_gone(struct mw_call *call, uint64_t context) {
-    if (!call->outer || call->result != MW_SUCCESS) return;
-    struct ending e = {context, -1, false};
-    end_all(&e);
-    mw_context_ended(context);
-    if (mw_context_current() == context) mw_context_pop();
-}
-
-static _Atomic bool attach_seen;
-
-void mw_context_attached(void) {
-    mw_set(&attach_seen, true);
-}
-
-// A context ends with its last detach. Attaching was deprecated in CUDA 4.0: its counts are not
-// followed, and a program that does it keeps its records.
-void mw_context_detached(struct mw_call *call, uint64_t context) {
-    if (!mw_get(&attach_seen)) mw_context_gone(call, context);
-}
-
-void mw_primary_reset(struct mw_call *call, int device) {
-    if (!call->outer || call->result != MW_SUCCESS || device < 0) return;
-    mw_thread_call.booked = true;
-    struct ending e = {mw_context_primary(device), device, true};
-    end_all(&e);
-}
-
-void mw_primary_released(struct mw_call *call, int device) {
-    if (!call->outer || call->result != MW_SUCCESS || !mw_context_released(device)) return;
-    struct ending e = {mw_context_primary(device), device, false};
-    end_all(&e);
-}
-
-struct adoption {
-    uint64_t stream, graph;
-};
-
-static bool captured_on(const struct mw_taken *t, void *argument) {
-    const struct adoption *a = argument;
-    const struct mw_place *place = mw_place_at(mw_taken_place(t));
-    return space_of(t) == MW_SPACE_GRAPH && !place->pool &&
-           mw_capture_origin(place->stream) == a->stream + 1;
-}
-
-static _Thread_local __attribute__((tls_model("initial-exec"))) uint64_t adopting_graph;
-static void adopt(const struct mw_taken *t) {
-    mw_move_to_pool(t, adopting_graph);
-}
-
-// The nodes that a capture made belong to the graph it gives. A capture that failed ends as well,
-// and its nodes with it.
-void mw_capture_ended(struct mw_call *call, uint64_t stream, uint64_t graph) {
-    if (!call->outer) return;
-    if (mw_get(&nodes_without_graph) && mw_awake()) {
-        struct adoption a = {stream, graph};
-        adopting_graph = graph;
-        mw_in_flight(1);
-        mw_records_take_all(captured_on, graph ? adopt : mw_freed, &a);
-        mw_in_flight(0);
-    }
-    mw_capture_end(stream);
-    if (!mw_any_capture()) mw_set(&nodes_without_graph, 0);
-}
-
-static bool node_of(const struct mw_taken *t, void *argument) {
-    return mw_place_at(mw_taken_place(t))->pool == *(const uint64_t *)argument &&
-           space_of(t) == MW_SPACE_GRAPH;
-}
-
-void mw_graph_gone(struct mw_call *call, uint64_t graph) {
-    if (!call->outer || call->result != MW_SUCCESS || !mw_awake()) return;
-    bool any = false;
-    for (unsigned i = 0; i < MW_ACCOUNTS && !any; i++) {
-        const struct mw_account *a = &mw_ledger->account[i];
-        any = mw_get(&a->state) == 2 && a->space == MW_SPACE_GRAPH && mw_get(&a->bound);
-    }
-    if (!any) return;
-    mw_in_flight(1);
-    mw_records_take_all(node_of, mw_freed, &graph);
     mw_in_flight(0);
 }
 

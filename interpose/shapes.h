@@ -45,10 +45,23 @@ struct mw_unmapped {
     struct mw_taken mapping[MW_TAKEN_MAX];
 };
 
+// What a context or graph that ends takes with it, until the call has returned.
+struct mw_ended {
+    struct mw_taken *taken; // mapped, of `room` entries
+    uint64_t count, room;
+    bool partly; // there was no room for all
+    bool last;   // of a primary context: this release or reset ends it
+};
+
 // ---- before ----
 void mw_take(struct mw_call *call, enum mw_class class_, uint64_t key);
 void mw_unrefer(struct mw_call *call, enum mw_class class_, uint64_t key);
 void mw_unmap(struct mw_call *call, uint64_t address, uint64_t bytes, struct mw_unmapped *out);
+// ends.c
+void mw_context_ends(struct mw_call *call, uint64_t context, struct mw_ended *ended);
+void mw_context_detaches(struct mw_call *call, uint64_t context, struct mw_ended *ended);
+void mw_primary_ends(struct mw_call *call, int device, bool reset, struct mw_ended *ended);
+void mw_graph_ends(struct mw_call *call, uint64_t graph, struct mw_ended *ended);
 
 // ---- after ----
 void mw_settle(struct mw_call *call);
@@ -61,13 +74,15 @@ void mw_stream_ordered(struct mw_call *call, uint64_t key, uint64_t bytes, uint6
                        uint64_t stream);
 void mw_mapped(struct mw_call *call, uint64_t address, uint64_t bytes, uint64_t handle);
 void mw_retained(struct mw_call *call, uint64_t handle);
-void mw_context_gone(struct mw_call *call, uint64_t context);
-void mw_primary_reset(struct mw_call *call, int device);
-void mw_primary_released(struct mw_call *call, int device);
+// ends.c; `ended` is NULL where nothing was taken before the call
+void mw_context_gone(struct mw_call *call, uint64_t context, struct mw_ended *ended);
 void mw_context_attached(void);
-void mw_context_detached(struct mw_call *call, uint64_t context);
+void mw_context_detached(struct mw_call *call, uint64_t context, struct mw_ended *ended);
+void mw_primary_gone(struct mw_call *call, int device, bool reset, struct mw_ended *ended);
+void mw_node_captured(void);
 void mw_capture_ended(struct mw_call *call, uint64_t stream, uint64_t graph);
-void mw_graph_gone(struct mw_call *call, uint64_t graph);
+void mw_graph_gone(struct mw_call *call, uint64_t graph, struct mw_ended *ended);
+
 void mw_resources(struct mw_call *call, unsigned count, mwHandle *resources, bool mapped);
 void mw_pool_created(uint64_t pool, const struct mwPoolProps *props);
 void mw_pool_of(uint64_t pool, const struct mwLocation *location, int type);
@@ -103,6 +118,18 @@ MW_INLINE struct mwArray3dDesc mw_array_desc(size_t w, size_t h, size_t d, int f
 #define UNREFER(class, key) mw_unrefer(&call, MW_CLASS_##class, (uint64_t)(uintptr_t)(key))
 #define TAKE_UNLESS_CAPTURING(key, stream)                                                         \
     if (!mw_capturing((uintptr_t)(stream))) TAKE(ADDRESS, key)
+#define CONTEXT_ENDS(context)                                                                      \
+    struct mw_ended ended;                                                                         \
+    mw_context_ends(&call, (uintptr_t)(context), &ended)
+#define CONTEXT_DETACHES(context)                                                                  \
+    struct mw_ended ended;                                                                         \
+    mw_context_detaches(&call, (uintptr_t)(context), &ended)
+#define PRIMARY_ENDS(device, reset)                                                                \
+    struct mw_ended ended;                                                                         \
+    mw_primary_ends(&call, device, reset, &ended)
+#define GRAPH_ENDS(graph)                                                                          \
+    struct mw_ended ended;                                                                         \
+    mw_graph_ends(&call, (uintptr_t)(graph), &ended)
 #define UNMAP(address, bytes)                                                                      \
     struct mw_unmapped unmapped;                                                                   \
     mw_unmap(&call, address, bytes, &unmapped)
@@ -188,7 +215,7 @@ MW_INLINE struct mwArray3dDesc mw_array_desc(size_t w, size_t h, size_t d, int f
         struct mwMemAllocNode *alloc = &(params)->alloc;                                           \
         GRAPH_NODE(graph, alloc);                                                                  \
     }
-#define GRAPH_DESTROYED(graph) mw_graph_gone(&call, (uintptr_t)(graph))
+#define GRAPH_DESTROYED(graph, ended) mw_graph_gone(&call, (uintptr_t)(graph), ended)
 #define GRAPH_MEMORY(device, attribute, value)                                                     \
     if (MW_OK && (value)) mw_device_graph(device, attribute, *(const uint64_t *)(value))
 #define CAPTURE_BEGUN(stream)                                                                      \
@@ -227,10 +254,10 @@ MW_INLINE struct mwArray3dDesc mw_array_desc(size_t w, size_t h, size_t d, int f
         mw_context_created(OUT(out), device, false);                                               \
         mw_context_push(OUT(out));                                                                 \
     }
-#define CONTEXT_DESTROYED(context) mw_context_gone(&call, (uintptr_t)(context))
+#define CONTEXT_DESTROYED(context) mw_context_gone(&call, (uintptr_t)(context), &ended)
 #define CONTEXT_ATTACHED                                                                           \
     if (MW_OK) mw_context_attached()
-#define CONTEXT_DETACHED(context) mw_context_detached(&call, (uintptr_t)(context))
+#define CONTEXT_DETACHED(context) mw_context_detached(&call, (uintptr_t)(context), &ended)
 #define CONTEXT_PUSHED(context)                                                                    \
     if (MW_OK) mw_context_push((uintptr_t)(context))
 #define CONTEXT_POPPED                                                                             \
@@ -244,8 +271,7 @@ MW_INLINE struct mwArray3dDesc mw_array_desc(size_t w, size_t h, size_t d, int f
         mw_context_created(OUT(out), device, true);                                                \
         mw_context_retained(device);                                                               \
     }
-#define PRIMARY_RELEASED(device) mw_primary_released(&call, device)
-#define PRIMARY_RESET(device)    mw_primary_reset(&call, device)
+#define PRIMARY_GONE(device, reset) mw_primary_gone(&call, device, reset, &ended)
 #define GREEN_CREATED(out, device)                                                                 \
     if (MW_OK && (out)) mw_context_created(OUT(out), device, false)
 // Its memory belongs to the primary context and stays.
@@ -255,7 +281,7 @@ MW_INLINE struct mwArray3dDesc mw_array_desc(size_t w, size_t h, size_t d, int f
     if (MW_OK) mw_device_limit(mw_context_device(), (unsigned)(limit), value)
 #define RUNTIME_DEVICE(device)                                                                     \
     if (MW_OK) mw_context_runtime_device(device)
-#define RUNTIME_RESET mw_primary_reset(&call, mw_context_device())
+#define RUNTIME_RESET mw_primary_gone(&call, mw_context_device(), true, NULL)
 
 #define MEMORY_INFO(available, total)                                                              \
     if (MW_OK && (available) && (total)) mw_device_info(mw_context_device(), *(available), *(total))

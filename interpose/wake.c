@@ -271,7 +271,12 @@ void mw_doors_changed(void) {
 // ---- start and end ---------------------------------------------------------------------------
 
 // A kernel before 4.14 cannot zero the page in a child; there an atfork handler does, which sees
-// fork() but not a raw clone.
+// fork() but not a raw clone. (pthread_atfork is a static function of each library in glibc; this is
+// what it calls. Weak: musl has none, and a program of musl may find this library, too.)
+extern int __register_atfork(void (*)(void), void (*)(void), void (*)(void), void *)
+    __attribute__((weak));
+extern void *__dso_handle __attribute__((visibility("hidden")));
+
 static void forked_child(void) {
     atomic_store(mw_wake_word, MW_INERT);
 }
@@ -286,7 +291,8 @@ __attribute__((constructor)) static void start(void) {
     if (page == MAP_FAILED) return;
     mw_counters_init();
     mw_wake_word = page; // zero: MW_INERT
-    if (madvise(page, 4096, MADV_WIPEONFORK) != 0) pthread_atfork(NULL, NULL, forked_child);
+    if (madvise(page, 4096, MADV_WIPEONFORK) != 0 && __register_atfork)
+        __register_atfork(NULL, NULL, forked_child, &__dso_handle);
 }
 
 __attribute__((destructor)) static void end(void) {

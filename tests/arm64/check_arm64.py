@@ -109,8 +109,9 @@ def test_every_look_up_gives_the_function_that_it_gives_without_us():
     asked = "\n".join(look_ups.names_to_ask(driver)) + "\n"
 
     def ask(preload):
-        qemu = [QEMU, "-L", SYSROOT, "-E", f"LD_PRELOAD={preload}", "-E", f"LD_LIBRARY_PATH={SIMGPU}"]
-        done = subprocess.run([*qemu, *argv], input=asked, capture_output=True, text=True)
+        inside = ["-E", f"LD_PRELOAD={preload}", "-E", f"LD_LIBRARY_PATH={SIMGPU}"]
+        command = [QEMU, "-L", SYSROOT, *inside, *argv]
+        done = subprocess.run(command, input=asked, capture_output=True, text=True)
         assert done.returncode == 0, done.stderr
         return done.stdout
 

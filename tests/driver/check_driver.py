@@ -28,8 +28,9 @@ def run(argv, preload, **options):
     environment = clean_environment()
     environment.update(MEMWATCH_MONITOR="0", **options.pop("env", {}))
     environment["LD_PRELOAD"] = ":".join(map(str, preload))
+    command = list(map(str, argv))
     done = subprocess.run(
-        list(map(str, argv)), env=environment, capture_output=True, text=True, timeout=120, **options
+        command, env=environment, capture_output=True, text=True, timeout=120, **options
     )
     assert done.returncode == 0, f"{argv} ended with {done.returncode}: {done.stderr}"
     return done

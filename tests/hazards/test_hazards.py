@@ -1,0 +1,1 @@
+"""Hazards of the recorder: being written (helper: hazards)."""
