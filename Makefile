@@ -31,9 +31,8 @@ endif
 # nvcc takes the commas of an -Xcompiler option for its own.
 comma := ,
 NVCC_SANITIZE := $(patsubst %,-Xcompiler -fsanitize=%,$(subst $(comma), ,$(SANITIZE)))
-# Code that runs where no sanitizer can: before its own start, which finds the functions that it
-# wraps by our dlsym, and on the companion's stack between clone and exec.
-$(addprefix $(B)/interpose/,doors.o symbols.o monitor.o): override CFLAGS += -fno-sanitize=all
+# The companion's start runs on a stack of its own between clone and exec, where no sanitizer can.
+$(B)/interpose/monitor.o: override CFLAGS += -fno-sanitize=all
 endif
 
 # What every C file is compiled with, whatever CFLAGS says: language, warnings and the one version.

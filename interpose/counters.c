@@ -432,7 +432,8 @@ static void take_all_slack(struct mw_account *a, unsigned account) {
     mw_add(&a->settling, 1);
     for (uint32_t i = 0; i < used; i++) {
         struct mw_thread *t = thread_at(i);
-        if (t && mw_get(&t->slack[account]))
+        // Acquire: who sees that a slack is gone also sees that the move began.
+        if (t && atomic_load_explicit(&t->slack[account], memory_order_acquire))
             taken += atomic_exchange_explicit(&t->slack[account], 0, memory_order_acq_rel);
     }
     give_back_slack(a, taken);

@@ -76,6 +76,8 @@ void mw_allocated(struct mw_call *call, struct mw_birth *birth) {
     birth->api = label ? (uint16_t)(label - 1) : call->api;
     birth->driver_api = call->api;
     mw_thread_call.booked = true;
+    // No context is current, so no device is: what ours was guessed from says nothing.
+    if (call->result == MW_INVALID_CONTEXT) birth->device = -1;
     if (call->result != MW_SUCCESS)
         mw_failed(birth, (uint32_t)call->result, true);
     else if (birth->key)

@@ -25,6 +25,7 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <sched.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/auxv.h>
@@ -48,6 +49,7 @@ static _Atomic uint32_t word_before_start = MW_OFF; // until the constructor ran
 _Atomic uint32_t *mw_wake_word = &word_before_start;
 
 static char ledger_path[PATH_BYTES + 128];
+static char unfinished_path[PATH_BYTES + 136]; // what it is called until it is complete
 static char companion[PATH_BYTES];
 static bool companion_runs;
 MW_STARTUP static struct mw_options options;
@@ -166,7 +168,10 @@ static int create_in(const char *folder) {
         struct mw_text t = mw_text(ledger_path, sizeof ledger_path);
         file_name(&t, folder, attempt);
         if (t.full) return -ENAMETOOLONG;
-        struct mw_ledger_place place = {ledger_path, options.ledger_max << 20, -1};
+        t = mw_text(unfinished_path, sizeof unfinished_path);
+        mw_put(&t, ledger_path);
+        mw_put(&t, ".new");
+        struct mw_ledger_place place = {unfinished_path, options.ledger_max << 20, -1};
         int fd = mw_ledger_create(&place);
         if (fd != -EEXIST) return fd;
     }
@@ -216,9 +221,12 @@ static bool make_ledger(void) {
     fill_identity(mw_ledger);
     mw_context_publish(mw_ledger);
     mw_counters_publish();
-    if (!write_api_names()) return false;
+    bool complete = write_api_names();
     atomic_store_explicit(&mw_ledger->life, MW_LIFE_READY, memory_order_release);
-    return true;
+    // The file gets its name when a reader can use it: a process may be killed here as well.
+    complete = complete && rename(unfinished_path, ledger_path) == 0;
+    if (!complete) unlink(unfinished_path);
+    return complete;
 }
 
 bool mw_wake(void) {

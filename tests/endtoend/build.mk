@@ -35,7 +35,7 @@ $(E2E_RUNTIMES:%=$(E2E_OUT)/runtime_rows_%): $(E2E_OUT)/runtime_rows_%: $(B)/sim
 $(E2E_OUT)/runtime_rows_static: $(B)/simgpu/libcudart_static.a
 	$(E2E_CC) -DLINKED -DRUNTIME_ROWS $(E2E_ROWS_C) -o $@ $(LDFLAGS) $(filter $(B)/simgpu/%,$^) -pthread -ldl -lrt
 
-$(E2E_PROGRAMS): $(B)/%: %.c $(B)/simgpu/libcuda.so.1 | $(E2E_OUT)/
+$(E2E_PROGRAMS): $(B)/%: %.c $(B)/simgpu/libcuda.so | $(E2E_OUT)/
 	$(E2E_CC) $< -o $@ $(LDFLAGS) -L$(B)/simgpu $(call source_line,$<,build) -pthread -ldl
 $(E2E_PROGRAMS): export B := $(B)
 

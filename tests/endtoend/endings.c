@@ -82,7 +82,7 @@ static void by_quick_exit(void) {
 static void by_segv(void) {
     use_gpu();
     no_core_file();
-    int *volatile nowhere = NULL;
+    volatile int *volatile nowhere = NULL;
     *nowhere = 1;
 }
 

@@ -2,10 +2,20 @@
 // build: -L$B/simgpu -lcuda
 //
 // A process that uses the GPU and then becomes another program, under the same process id, which
-// uses it too.
+// uses it too. The second program waits for the report of the first: that one has ended.
 #include "hazard.h"
 
+#include <dirent.h>
+#include <string.h>
 #include <unistd.h>
+
+static int reports(const char *folder) {
+    int n = 0;
+    DIR *files = opendir(folder);
+    for (struct dirent *e; files && (e = readdir(files));) n += strstr(e->d_name, ".json") != NULL;
+    if (files) closedir(files);
+    return n;
+}
 
 int main(int argc, char **argv) {
     hazard_use(0);
@@ -16,5 +26,7 @@ int main(int argc, char **argv) {
         return 127;
     }
     hazard_block(5 * MIB);
+    const char *folder = getenv("MEMWATCH_DIR");
+    for (int i = 0; folder && i < 1000 && !reports(folder); i++) usleep(10000);
     return 0;
 }

@@ -41,7 +41,11 @@ static void many_mappings(size_t count) {
     }
     MUST(cuMemUnmap(range, piece));
     MUST(cuMemUnmap(range + (count - 1) * piece, piece));
-    MUST(cuMemUnmap(range + piece, (count - 2) * piece)); // all the others at once
+    // All the others at once. Where the test makes the first attempt fail, everything stays mapped.
+    if (cuMemUnmap(range + piece, (count - 2) * piece) != CUDA_SUCCESS) {
+        puts("unmapping failed");
+        MUST(cuMemUnmap(range + piece, (count - 2) * piece));
+    }
     MUST(cuMemAddressFree(range, count * piece));
 }
 

@@ -8,6 +8,7 @@
 #include "pool.h"
 
 #include <fcntl.h>
+#include <pthread.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -20,7 +21,7 @@ struct ticket {
     char magic[8];
     int32_t process, file, device;
     uint64_t offset, size, span;
-    uint64_t address; // in the exporter, tells allocations apart
+    uint64_t id; // of the allocation in the exporter
 };
 
 static const char memory_magic[8] = "SIMMEM", event_magic[8] = "SIMEVNT";
@@ -33,7 +34,7 @@ static CUresult write_ticket(const struct block *block, void *data, size_t size)
     uintptr_t first = block->base / DEVICE_PAGE * DEVICE_PAGE;
     uintptr_t end = round_up(block->base + block->span, DEVICE_PAGE);
     struct ticket ticket = {
-        .process = getpid(), .device = block->device, .size = block->size, .address = block->base};
+        .process = getpid(), .device = block->device, .size = block->size, .id = block->id};
     size_t offset;
     device_synchronize(block->device);
     ticket.file = address_space_share(first, end - first, block->base, &offset);
@@ -81,23 +82,69 @@ CUresult sim_cuIpcGetMemHandle(CUipcMemHandle *pHandle, CUdeviceptr dptr) {
     return write_ticket(&block, pHandle->reserved, sizeof pHandle->reserved);
 }
 
+// A handle that is opened again in the same context gives the same address, which is then open until
+// it was closed as often (cuda.h, cuIpcOpenMemHandle). The books count it once.
+struct opening {
+    struct opening *next;
+    struct ticket ticket;
+    struct context *context;
+    uintptr_t base;
+    unsigned count;
+};
+static struct opening *openings;
+static pthread_mutex_t openings_lock = PTHREAD_MUTEX_INITIALIZER;
+
+static CUresult open_ticket(const struct ticket *ticket, struct context *context, uintptr_t *base) {
+    for (struct opening *o = openings; o; o = o->next) {
+        if (o->context != context || memcmp(&o->ticket, ticket, sizeof *ticket) != 0) continue;
+        o->count++;
+        *base = o->base;
+        return CUDA_SUCCESS;
+    }
+    struct opening *opening = calloc(1, sizeof *opening);
+    struct block block = {.kind = BLOCK_IPC, .space = SPACE_IMPORTED, .device = context->device};
+    CUresult result = opening ? map_ticket(ticket, &block) : CUDA_ERROR_OUT_OF_MEMORY;
+    if (result != CUDA_SUCCESS) {
+        free(opening);
+        return result;
+    }
+    block_add(&block);
+    books_alloc(block.device, SPACE_IMPORTED, 0);
+    *opening = (struct opening){openings, *ticket, context, block.base, 1};
+    openings = opening;
+    *base = block.base;
+    return CUDA_SUCCESS;
+}
+
+// True when that was the last opening, or the address was never opened.
+static bool close_opening(uintptr_t base) {
+    for (struct opening **o = &openings; *o; o = &(*o)->next) {
+        if ((*o)->base != base) continue;
+        if (--(*o)->count > 0) return false;
+        struct opening *ended = *o;
+        *o = ended->next;
+        free(ended);
+        return true;
+    }
+    return true;
+}
+
 ALLOCATES CUresult sim_cuIpcOpenMemHandle_v2(CUdeviceptr *pdptr, CUipcMemHandle handle,
                                              unsigned int Flags) {
     ATTEMPT(context_device(), SPACE_IMPORTED);
     struct ticket ticket;
+    uintptr_t base;
     NEED_CONTEXT(context);
     if (!pdptr || Flags != CU_IPC_MEM_LAZY_ENABLE_PEER_ACCESS) return CUDA_ERROR_INVALID_VALUE;
     CUresult result = read_ticket(handle.reserved, &ticket);
     if (result != CUDA_SUCCESS) return result;
     // NVIDIA's driver refuses to open memory in the process that exported it.
     if (ticket.process == getpid()) return CUDA_ERROR_INVALID_CONTEXT;
-    struct block block = {.kind = BLOCK_IPC, .space = SPACE_IMPORTED, .device = context->device};
-    result = map_ticket(&ticket, &block);
-    if (result != CUDA_SUCCESS) return result;
-    block_add(&block);
-    books_alloc(block.device, SPACE_IMPORTED, 0);
-    *pdptr = block.base;
-    return CUDA_SUCCESS;
+    pthread_mutex_lock(&openings_lock);
+    result = open_ticket(&ticket, context, &base);
+    pthread_mutex_unlock(&openings_lock);
+    if (result == CUDA_SUCCESS) *pdptr = base;
+    return result;
 }
 
 ALLOCATES CUresult sim_cuIpcOpenMemHandle(CUdeviceptr *pdptr, CUipcMemHandle handle,
@@ -108,10 +155,13 @@ ALLOCATES CUresult sim_cuIpcOpenMemHandle(CUdeviceptr *pdptr, CUipcMemHandle han
 CUresult sim_cuIpcCloseMemHandle(CUdeviceptr dptr) {
     struct block block;
     NEED_CONTEXT(context);
-    if (!block_find(dptr, &block) || block.kind != BLOCK_IPC) return CUDA_ERROR_INVALID_VALUE;
+    if (!block_find(dptr, &block) || block.kind != BLOCK_IPC || block.base != dptr)
+        return CUDA_ERROR_INVALID_VALUE;
     device_synchronize(block.device);
-    if (!block_take(dptr, KIND(BLOCK_IPC), &block)) return CUDA_ERROR_INVALID_VALUE;
-    memory_end_block(&block);
+    pthread_mutex_lock(&openings_lock);
+    bool ended = close_opening(dptr) && block_take(dptr, KIND(BLOCK_IPC), &block);
+    pthread_mutex_unlock(&openings_lock);
+    if (ended) memory_end_block(&block);
     return CUDA_SUCCESS;
 }
 
