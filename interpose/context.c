@@ -156,6 +156,14 @@ void mw_context_pop(void) {
     thread.told_device = 0;
 }
 
+// cuCtxSetCurrent(NULL) is documented to be a pop.
+void mw_context_switch(uint64_t handle) {
+    if (handle)
+        mw_context_set(handle);
+    else
+        mw_context_pop();
+}
+
 void mw_context_on_device(int device) {
     if (device >= 0 && device < (int)MW_DEVICES) thread.told_device = (int16_t)(device + 1);
 }
@@ -172,12 +180,16 @@ void mw_context_retained(int device) {
 
 // A release whose retain was not seen (cudart may retain through a private table) never ends
 // anything: the count stops at zero.
-bool mw_context_released(int device) {
-    if (device < 0 || device >= (int)MW_DEVICES) return false;
+int mw_context_released(int device) {
+    if (device < 0 || device >= (int)MW_DEVICES) return -1;
     int32_t n = mw_get(&primary_references[device]);
     while (n > 0)
-        if (atomic_compare_exchange_weak(&primary_references[device], &n, n - 1)) return n == 1;
-    return false;
+        if (atomic_compare_exchange_weak(&primary_references[device], &n, n - 1)) return n - 1;
+    return -1;
+}
+
+void mw_context_forgotten(int device) {
+    if (device >= 0 && device < (int)MW_DEVICES) mw_set(&primary_references[device], 0);
 }
 
 // ---- devices ---------------------------------------------------------------------------------
@@ -270,6 +282,11 @@ enum mw_space mw_pool_space(uint64_t handle) {
 void mw_pool_ended(uint64_t handle) {
     struct mw_pool *p = find_pool(handle);
     if (p) mw_set(&p->state, 3);
+    // A device whose current pool is destroyed goes back to its default one.
+    for (unsigned i = 0; i < MW_DEVICES; i++) {
+        uint64_t current = handle;
+        atomic_compare_exchange_strong(&current_pool[i], &current, 0);
+    }
 }
 
 int mw_pool_device(uint64_t handle, int otherwise) {
@@ -333,7 +350,7 @@ static struct captured *find_captured(struct captured *table, uint64_t handle) {
     return NULL;
 }
 
-static void add_captured(struct captured *table, uint64_t handle, uint64_t origin) {
+static bool add_captured(struct captured *table, uint64_t handle, uint64_t origin) {
     struct captured *c = find_captured(table, handle);
     for (unsigned i = 0; !c && i < CAPTURES; i++) {
         uint64_t none = 0;
@@ -343,15 +360,15 @@ static void add_captured(struct captured *table, uint64_t handle, uint64_t origi
         mw_set(&c->origin, origin);
     else
         overflowed();
+    return c;
 }
 
 void mw_capture_begin(uint64_t stream) {
-    add_captured(capturing_streams, stream + 1, stream + 1);
-    mw_add(&captures, 1);
+    if (add_captured(capturing_streams, stream + 1, stream + 1)) mw_add(&captures, 1);
 }
 
 void mw_capture_end(uint64_t stream) {
-    if (!mw_get(&captures)) return;
+    if (mw_capture_origin(stream) != stream + 1) return;
     mw_add(&captures, -1);
     struct captured *tables[] = {capturing_streams, captured_events};
     for (unsigned t = 0; t < 2; t++)
@@ -373,6 +390,14 @@ bool mw_any_capture(void) {
 uint64_t mw_capture_origin(uint64_t stream) {
     const struct captured *c = find_captured(capturing_streams, stream + 1);
     return c ? mw_get(&c->origin) : 0;
+}
+
+void mw_capture_leave(uint64_t stream) {
+    if (mw_likely(!mw_get(&captures))) return;
+    struct captured *c = find_captured(capturing_streams, stream + 1);
+    if (!c) return;
+    mw_set(&c->origin, 0);
+    mw_set(&c->handle, 0);
 }
 
 void mw_capture_record(uint64_t stream, uint64_t event) {

@@ -18,15 +18,18 @@ void mw_context_ended(uint64_t context);
 uint64_t mw_context_primary(int device);
 int mw_context_device_of(uint64_t context); // -1: not seen
 
-void mw_context_set(uint64_t context);  // cuCtxSetCurrent, or learned from cuCtxGetCurrent
-void mw_context_push(uint64_t context); // cuCtxPushCurrent, cuCtxCreate
+void mw_context_set(uint64_t context);    // learned from cuCtxGetCurrent
+void mw_context_switch(uint64_t context); // cuCtxSetCurrent
+void mw_context_push(uint64_t context);   // cuCtxPushCurrent, cuCtxCreate
 void mw_context_pop(void);
 void mw_context_on_device(int device);      // cuCtxGetDevice told the device of the current context
 void mw_context_runtime_device(int device); // cudaSetDevice: used while no context was seen
 
-// Reference counts of primary contexts: true when the last one seen is gone.
+// References of primary contexts. A release returns how many are left of those seen, -1 if there
+// was none to release.
 void mw_context_retained(int device);
-bool mw_context_released(int device);
+int mw_context_released(int device);
+void mw_context_forgotten(int device); // by a reset, which ends them all
 
 void mw_device_name(int device, const char *name);
 void mw_device_total(int device, uint64_t total);
@@ -54,6 +57,7 @@ void mw_capture_end(uint64_t stream);
 bool mw_capturing(uint64_t stream);
 bool mw_any_capture(void);
 uint64_t mw_capture_origin(uint64_t stream);             // + 1; 0 = not capturing
+void mw_capture_leave(uint64_t stream);                  // destroyed
 void mw_capture_record(uint64_t stream, uint64_t event); // cuEventRecord
 void mw_capture_wait(uint64_t stream, uint64_t event);   // cuStreamWaitEvent
 

@@ -151,7 +151,8 @@ static struct mw_thread *recycle(uint32_t *index) {
         uint32_t i = mw_add(&recycle_from, 1) % used;
         struct mw_thread *t = i ? thread_at(i) : NULL;
         uint32_t ended = MW_THREAD_ENDED;
-        if (!t || mw_get(&t->state) != MW_THREAD_ENDED) continue;
+        // A thread that was cancelled within an event left it half-booked, which must stay told.
+        if (!t || mw_get(&t->state) != MW_THREAD_ENDED || mw_get(&t->in_flight)) continue;
         struct sums s = sum_cells(t);
         if (!holds_nothing(t, &s) ||
             !atomic_compare_exchange_strong(&t->state, &ended, MW_THREAD_RUNNING))
@@ -568,8 +569,8 @@ void mw_put_back(const struct mw_taken *taken) {
 
 void mw_move_to_pool(const struct mw_taken *taken, uint64_t pool) {
     const struct mw_place *old = mw_place_at(mw_taken_place(taken));
-    struct mw_birth b = {
-        .device = old->device, .context = old->context, .stream = old->stream, .pool = pool};
+    // No stream: a graph's memory is not bound to the one that it was captured on.
+    struct mw_birth b = {.device = old->device, .context = old->context, .pool = pool};
     struct mw_taken moved = *taken;
     mw_thread_block();
     moved.size = (uint64_t)intern_place(&b) << 48 | mw_taken_bytes(taken);

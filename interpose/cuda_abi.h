@@ -18,6 +18,7 @@ typedef unsigned int mwPtr1;      // CUdeviceptr before 3.2
 typedef void *mwHandle; // CUcontext, CUstream, CUevent, CUarray, CUgraph, CUmemoryPool ...
 
 enum { MW_SUCCESS = 0, MW_NOT_INITIALIZED = 3, MW_DEINITIALIZED = 4 }; // the same in both APIs
+enum { MW_CAPTURE_INVALIDATED = 901, MW_CAPTURE_UNJOINED = 904 };      // CUDA_ERROR_STREAM_...
 enum { MW_INVALID_CONTEXT = 201 }; // CUDA_ERROR_INVALID_CONTEXT, cudaErrorDeviceUninitialized
 enum { MW_RUNTIME_INSUFFICIENT_DRIVER = 35 }; // cudaErrorInsufficientDriver
 

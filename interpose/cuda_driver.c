@@ -31,6 +31,7 @@ MW_INLINE mwResult driver_end(const struct mw_call *call) {
     mwResult name parameters {                                                                     \
         void *real = (target);                                                                     \
         if (mw_unlikely(!real)) return MW_NOT_INITIALIZED;                                         \
+        __attribute__((unused)) const bool per_thread = MW_PER_THREAD(api_);                       \
         struct mw_call call;                                                                       \
         driver_begin(&call, api_);                                                                 \
         before;                                                                                    \

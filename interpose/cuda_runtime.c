@@ -63,6 +63,7 @@ MW_INLINE void *next_definition(unsigned slot) {
     __attribute__((visibility("default"))) mwResult name##suffix parameters {                      \
         void *real = next_definition(MW_API_##name + (index)*MW_RUNTIME_ROWS);                     \
         if (mw_unlikely(!real)) return MW_RUNTIME_INSUFFICIENT_DRIVER;                             \
+        __attribute__((unused)) const bool per_thread = MW_PER_THREAD(name);                       \
         struct mw_call call;                                                                       \
         runtime_begin(&call, MW_API_##name);                                                       \
         before;                                                                                    \

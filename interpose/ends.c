@@ -135,7 +135,9 @@ void mw_context_detached(struct mw_call *call, uint64_t context, struct mw_ended
 void mw_primary_ends(struct mw_call *call, int device, bool reset, struct mw_ended *ended) {
     *ended = none;
     if (!call->outer || device < 0) return;
-    ended->last = reset || mw_context_released(device);
+    int left = reset ? 0 : mw_context_released(device);
+    ended->last = left == 0;
+    ended->released = left >= 0;
     struct ending e = {mw_context_primary(device), device, reset};
     if (ended->last) take_ended(call, ends_with_context, &e, ended);
 }
@@ -145,7 +147,8 @@ void mw_primary_gone(struct mw_call *call, int device, bool reset, struct mw_end
     struct ending e = {mw_context_primary(device), device, reset};
     if (reset) mw_thread_call.booked = true;
     if (!ended || ended->last) settle_ended(call, ends_with_context, &e, ended);
-    if (!reset && call->result != MW_SUCCESS) mw_context_retained(device); // it still counts
+    if (reset && call->result == MW_SUCCESS) mw_context_forgotten(device);
+    if (!reset && ended->released && call->result != MW_SUCCESS) mw_context_retained(device);
 }
 
 // ---- captures and graphs ---------------------------------------------------------------------
@@ -172,10 +175,18 @@ static void adopt(const struct mw_taken *t) {
     mw_move_to_pool(t, adopting_graph);
 }
 
+// Of the errors of cuStreamEndCapture only these end the capture. After the others (another
+// stream's or thread's capture, no place for the answer) it goes on.
+static bool ends_capture(mwResult result) {
+    return result == MW_SUCCESS || result == MW_CAPTURE_INVALIDATED ||
+           result == MW_CAPTURE_UNJOINED;
+}
+
 // The nodes that a capture made belong to the graph it gives. A capture that failed ends as well,
 // and its nodes with it.
 void mw_capture_ended(struct mw_call *call, uint64_t stream, uint64_t graph) {
-    if (!call->outer) return;
+    if (!call->outer || !ends_capture(call->result)) return;
+    if (mw_capture_origin(stream) != stream + 1) return;
     if (mw_get(&nodes_without_graph) && mw_awake()) {
         struct adoption a = {stream, graph};
         adopting_graph = graph;
@@ -185,6 +196,14 @@ void mw_capture_ended(struct mw_call *call, uint64_t stream, uint64_t graph) {
     }
     mw_capture_end(stream);
     if (!mw_any_capture()) mw_set(&nodes_without_graph, 0);
+}
+
+// A stream that ends takes the capture that began on it along; its handle may come back for
+// another.
+void mw_stream_destroyed(struct mw_call *call, uint64_t stream) {
+    if (!mw_any_capture() || call->result != MW_SUCCESS) return;
+    mw_capture_ended(call, stream, 0);
+    mw_capture_leave(stream);
 }
 
 static bool node_of(const struct mw_taken *t, void *argument) {

@@ -14,6 +14,7 @@
 #include <string.h>
 #include <sys/mman.h>
 #include <sys/resource.h>
+#include <sys/stat.h>
 #include <time.h>
 #include <unistd.h>
 
@@ -27,9 +28,13 @@ MW_STARTUP struct mw_header *mw_ledger;
 uint32_t mw_ledger_epoch;
 
 static int ledger_fd = -1;
+static dev_t ledger_device; // with ledger_inode: which file that was
+static ino_t ledger_inode;
 static uint64_t reserved_bytes; // of address space
 static uint64_t time_zero_ns;
 static _Atomic uint32_t chunk_claims;
+// The header's file_bytes, out of reach of whoever writes into the file: pointers come of it.
+static _Atomic uint64_t used_bytes;
 
 uint64_t mw_now_ns(void) {
     struct timespec t;
@@ -57,6 +62,16 @@ static int allocate(int fd, uint64_t offset, uint64_t bytes) {
     int error = posix_fallocate(fd, (off_t)offset, (off_t)bytes);
     errno = saved;
     return error;
+}
+
+// A program that closes all descriptors may get our number for a file of its own, which must not
+// be made longer.
+static bool is_ledger(int fd) {
+    struct stat st;
+    int saved = errno;
+    bool is = fstat(fd, &st) == 0 && st.st_dev == ledger_device && st.st_ino == ledger_inode;
+    errno = saved;
+    return is;
 }
 
 // Reserves address space for the whole future of the file; less where the process is limited
@@ -103,19 +118,23 @@ static void fill_layout(struct mw_header *h) {
     h->start_monotonic_ns = (uint64_t)t.tv_sec * 1000000000u + (uint64_t)t.tv_nsec;
     time_zero_ns = h->start_monotonic_ns;
     mw_set(&h->file_bytes, MW_HEADER_BYTES);
+    mw_set(&used_bytes, MW_HEADER_BYTES);
 }
 
 int mw_ledger_create(const struct mw_ledger_place *place) {
     int fd = place->fd >= 0
                  ? place->fd
                  : open(place->path, O_RDWR | O_CREAT | O_EXCL | O_NOFOLLOW | O_CLOEXEC, 0600);
+    struct stat st;
     if (fd < 0) return -errno;
     fd = move_high(fd);
-    int error = allocate(fd, 0, MW_HEADER_BYTES);
+    int error = fstat(fd, &st) != 0 ? errno : allocate(fd, 0, MW_HEADER_BYTES);
     struct mw_header *h = error ? NULL : reserve(fd, place->max_bytes);
     if (!error && !h) error = ENOMEM;
     if (!error) {
         ledger_fd = fd;
+        ledger_device = st.st_dev;
+        ledger_inode = st.st_ino;
         mw_set(&chunk_claims, 0);
         mw_records_reset();
         fill_layout(h);
@@ -143,12 +162,22 @@ int mw_ledger_create(const struct mw_ledger_place *place) {
     return -error;
 }
 
+void mw_ledger_discard(void) {
+    munmap(mw_ledger, reserved_bytes);
+    close(ledger_fd);
+    mw_ledger = NULL;
+}
+
 void *mw_ledger_grow(enum mw_chunk_kind kind, uint32_t count, uint64_t bytes) {
     struct mw_header *h = mw_ledger;
     bytes = (bytes + 4095) & ~UINT64_C(4095);
-    uint64_t offset = mw_add(&h->file_bytes, bytes);
+    uint64_t offset = mw_add(&used_bytes, bytes);
+    mw_add(&h->file_bytes, bytes);
     int error = ENOSPC;
-    if (offset + bytes <= reserved_bytes) error = allocate(ledger_fd, offset, bytes);
+    if (!is_ledger(ledger_fd))
+        error = EBADF;
+    else if (offset + bytes <= reserved_bytes)
+        error = allocate(ledger_fd, offset, bytes);
     uint32_t claim = error ? MW_CHUNKS : mw_add(&chunk_claims, 1);
     if (claim >= MW_CHUNKS) {
         mw_set(&h->growth_errno, error ? error : ENOSPC);

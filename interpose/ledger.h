@@ -49,6 +49,9 @@ struct mw_ledger_place {
 // stays MW_LIFE_NONE. Returns the descriptor (close-on-exec, above 1000 if possible), or -errno.
 int mw_ledger_create(const struct mw_ledger_place *place);
 
+// Undoes mw_ledger_create but for the file's name. Nobody may be using the ledger.
+void mw_ledger_discard(void);
+
 // Appends a chunk of `count` entries of `stride` bytes. Returns its address, or NULL (counted as
 // MW_LOSS_GROWTH). The chunk is visible to readers on return. Callers make sure that one thread
 // grows a table at a time.

@@ -75,12 +75,6 @@ static int become_companion(void *argument) {
     for (int s = 1; s < NSIG; s++) sigaction(s, &standard, NULL);
     mw_restore_signals(0);
     setsid();
-    int null = open("/dev/null", O_RDWR);
-    if (null >= 0) {
-        dup2(null, 0);
-        dup2(null, 1);
-        if (null > 2) close(null);
-    }
     int keep = 3, hand_over = p->wait ? p->done_pipe[1] : p->watched;
     if (hand_over >= 0) {
         if (hand_over != 3) dup2(hand_over, 3);
@@ -90,6 +84,12 @@ static int become_companion(void *argument) {
     // Everything else of the watched program's: a pipe that we held would keep its reader waiting.
     if (syscall(SYS_close_range, (unsigned)keep, ~0u, 0u) != 0)
         for (int fd = keep; fd < 4096; fd++) close(fd);
+    // What the companion complains of (the ledger is gone) is not for the watched program's stderr.
+    // Closed before another is opened: the process may be at its limit of descriptors (ulimit -n).
+    for (int fd = 0; fd < 3; fd++) close(fd);
+    if (open("/dev/null", O_RDWR) < 0) open("/", O_PATH); // no /dev: what cannot be written
+    dup2(0, 1);
+    dup2(0, 2);
     execve(p->program, p->arguments, p->environment);
     p->failed = errno;
     _exit(127);

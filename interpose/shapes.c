@@ -100,13 +100,13 @@ void mw_imported(struct mw_call *call, enum mw_class class_, uint64_t key, uint6
 }
 
 void mw_stream_ordered(struct mw_call *call, uint64_t key, uint64_t bytes, uint64_t pool,
-                       uint64_t stream) {
+                       uint64_t stream, uint64_t captured_as) {
     if (!call->outer) return;
-    bool node = mw_capturing(stream);
+    bool node = mw_capturing(captured_as);
     enum mw_space space = node ? MW_SPACE_GRAPH : mw_pool_space(pool);
     struct mw_birth birth = mw_here(space, MW_CLASS_ADDRESS, key, bytes);
     if (space != MW_SPACE_PINNED) birth.device = mw_pool_device(pool, birth.device);
-    birth.stream = stream;
+    birth.stream = node ? captured_as : stream;
     birth.pool = node ? 0 : pool;
     birth.flags = MW_FLAG_STREAM_ORDERED;
     if (node && call->result == MW_SUCCESS) mw_node_captured();

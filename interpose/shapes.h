@@ -49,8 +49,9 @@ struct mw_unmapped {
 struct mw_ended {
     struct mw_taken *taken; // mapped, of `room` entries
     uint64_t count, room;
-    bool partly; // there was no room for all
-    bool last;   // of a primary context: this release or reset ends it
+    bool partly;   // there was no room for all
+    bool last;     // of a primary context: this release or reset ends it
+    bool released; // a reference of it was counted down
 };
 
 // ---- before ----
@@ -70,8 +71,9 @@ void mw_unmapped(struct mw_call *call, struct mw_unmapped *list);
 // known; api, driver_api and asked (if 0) are filled in here.
 void mw_allocated(struct mw_call *call, struct mw_birth *birth);
 void mw_imported(struct mw_call *call, enum mw_class class_, uint64_t key, uint64_t bytes);
+// `stream` is the handle, for the report; `captured_as` its name here (STREAM).
 void mw_stream_ordered(struct mw_call *call, uint64_t key, uint64_t bytes, uint64_t pool,
-                       uint64_t stream);
+                       uint64_t stream, uint64_t captured_as);
 void mw_mapped(struct mw_call *call, uint64_t address, uint64_t bytes, uint64_t handle);
 void mw_retained(struct mw_call *call, uint64_t handle);
 // ends.c; `ended` is NULL where nothing was taken before the call
@@ -81,6 +83,7 @@ void mw_context_detached(struct mw_call *call, uint64_t context, struct mw_ended
 void mw_primary_gone(struct mw_call *call, int device, bool reset, struct mw_ended *ended);
 void mw_node_captured(void);
 void mw_capture_ended(struct mw_call *call, uint64_t stream, uint64_t graph);
+void mw_stream_destroyed(struct mw_call *call, uint64_t stream);
 void mw_graph_gone(struct mw_call *call, uint64_t graph, struct mw_ended *ended);
 
 void mw_resources(struct mw_call *call, unsigned count, mwHandle *resources, bool mapped);
@@ -108,6 +111,18 @@ MW_INLINE struct mwArray3dDesc mw_array_desc(size_t w, size_t h, size_t d, int f
     return (struct mwArray3dDesc){w, h, d, format, channels, flags};
 }
 
+// The functions whose names end so take stream 0 for the calling thread's own default stream.
+#define MW_PER_THREAD(name)                                                                        \
+    (sizeof(#name) > 5 && !__builtin_strcmp(&#name[sizeof(#name) - 6], "_ptsz"))
+
+// Threads' own default streams share their handles (0 there, CU_STREAM_PER_THREAD = 2 everywhere);
+// here each is told apart by an address of its thread.
+MW_INLINE uint64_t mw_stream(uint64_t handle, bool per_thread) {
+    bool own = handle == 2 || (handle == 0 && per_thread);
+    return mw_unlikely(own) ? (uint64_t)(uintptr_t)&mw_thread_call : handle;
+}
+#define STREAM(handle) mw_stream((uintptr_t)(handle), per_thread)
+
 #define MW_OK (call.outer && call.result == MW_SUCCESS)
 // An output: looked at only after success, and only if the caller gave a place for it.
 #define OUT(p) (call.result == MW_SUCCESS && (p) ? (uint64_t)(uintptr_t) * (p) : 0)
@@ -117,7 +132,7 @@ MW_INLINE struct mwArray3dDesc mw_array_desc(size_t w, size_t h, size_t d, int f
 #define TAKE(class, key)    mw_take(&call, MW_CLASS_##class, (uint64_t)(uintptr_t)(key))
 #define UNREFER(class, key) mw_unrefer(&call, MW_CLASS_##class, (uint64_t)(uintptr_t)(key))
 #define TAKE_UNLESS_CAPTURING(key, stream)                                                         \
-    if (!mw_capturing((uintptr_t)(stream))) TAKE(ADDRESS, key)
+    if (!mw_capturing(STREAM(stream))) TAKE(ADDRESS, key)
 #define CONTEXT_ENDS(context)                                                                      \
     struct mw_ended ended;                                                                         \
     mw_context_ends(&call, (uintptr_t)(context), &ended)
@@ -177,7 +192,7 @@ MW_INLINE struct mwArray3dDesc mw_array_desc(size_t w, size_t h, size_t d, int f
     struct mwArray3dDesc full = mw_array_desc(size.width, size.height, size.depth, 1, 1, flags);   \
     ARRAY3D_BYTES(out, mw_array_bytes(&full, levels) * texel)
 #define STREAM_ORDERED(out, bytes, pool, stream)                                                   \
-    mw_stream_ordered(&call, OUT(out), bytes, pool, (uintptr_t)(stream))
+    mw_stream_ordered(&call, OUT(out), bytes, pool, (uintptr_t)(stream), STREAM(stream))
 #define PHYSICAL(out, bytes_, prop)                                                                \
     struct mw_birth birth = mw_here(MW_SPACE_PHYSICAL, MW_CLASS_HANDLE, OUT(out), bytes_);         \
     birth.device =                                                                                 \
@@ -219,13 +234,13 @@ MW_INLINE struct mwArray3dDesc mw_array_desc(size_t w, size_t h, size_t d, int f
 #define GRAPH_MEMORY(device, attribute, value)                                                     \
     if (MW_OK && (value)) mw_device_graph(device, attribute, *(const uint64_t *)(value))
 #define CAPTURE_BEGUN(stream)                                                                      \
-    if (MW_OK) mw_capture_begin((uintptr_t)(stream))
-#define CAPTURE_ENDED(stream, graph)                                                               \
-    mw_capture_ended(&call, (uintptr_t)(stream), call.result == MW_SUCCESS ? OUT(graph) : 0)
+    if (MW_OK) mw_capture_begin(STREAM(stream))
+#define CAPTURE_ENDED(stream, graph) mw_capture_ended(&call, STREAM(stream), OUT(graph))
+#define STREAM_DESTROYED(stream)     mw_stream_destroyed(&call, (uintptr_t)(stream))
 #define EVENT_RECORDED(event, stream)                                                              \
-    if (MW_OK) mw_capture_record((uintptr_t)(stream), (uintptr_t)(event))
+    if (MW_OK) mw_capture_record(STREAM(stream), (uintptr_t)(event))
 #define EVENT_AWAITED(event, stream)                                                               \
-    if (MW_OK) mw_capture_wait((uintptr_t)(stream), (uintptr_t)(event))
+    if (MW_OK) mw_capture_wait(STREAM(stream), (uintptr_t)(event))
 
 #define POOL_CREATED(out, props)                                                                   \
     if (MW_OK && (out) && (props)) mw_pool_created(OUT(out), props)
@@ -262,6 +277,8 @@ MW_INLINE struct mwArray3dDesc mw_array_desc(size_t w, size_t h, size_t d, int f
     if (MW_OK) mw_context_push((uintptr_t)(context))
 #define CONTEXT_POPPED                                                                             \
     if (MW_OK) mw_context_pop()
+#define CONTEXT_SWITCHED(context)                                                                  \
+    if (MW_OK) mw_context_switch((uintptr_t)(context))
 #define CONTEXT_SET(context)                                                                       \
     if (MW_OK) mw_context_set(context)
 #define CONTEXT_ON(out)                                                                            \

@@ -212,6 +212,9 @@ static void start_monitor(void) {
     companion_runs = mw_companion_start(companion, arguments, false);
 }
 
+// Threads that asked for what the doors saw to be copied into the ledger (mw_doors_changed).
+static _Atomic uint32_t publishing;
+
 static bool make_ledger(void) {
     mw_options_read(&options, true);
     if (!options.enable) return false;
@@ -219,13 +222,17 @@ static bool make_ledger(void) {
     if (fd < 0) return false;
     lock_ledger(fd);
     fill_identity(mw_ledger);
+    mw_set(&publishing, 0); // a forked child may have left its parent in the midst of it
     mw_context_publish(mw_ledger);
     mw_counters_publish();
     bool complete = write_api_names();
     atomic_store_explicit(&mw_ledger->life, MW_LIFE_READY, memory_order_release);
     // The file gets its name when a reader can use it: a process may be killed here as well.
     complete = complete && rename(unfinished_path, ledger_path) == 0;
-    if (!complete) unlink(unfinished_path);
+    if (!complete) {
+        unlink(unfinished_path);
+        mw_ledger_discard(); // its room, too: the disk may be full
+    }
     return complete;
 }
 
@@ -257,9 +264,7 @@ bool mw_wake(void) {
     return made;
 }
 
-void mw_doors_changed(void) {
-    if (!mw_awake()) return;
-    struct mw_header *h = mw_ledger;
+static void publish_doors(struct mw_header *h) {
     for (int i = 0; i < MW_DOOR_COUNT; i++)
         mw_set(&h->doors[i], mw_get(&mw_doors_seen.answered[i]));
     mw_set(&h->deepbinds, mw_get(&mw_doors_seen.deepbinds));
@@ -276,11 +281,21 @@ void mw_doors_changed(void) {
     mw_set(&h->losses[MW_LOSS_LOOKUPS], mw_get(&mw_doors_seen.unwatched_lost));
 }
 
+// Whoever comes while another thread copies leaves the work to that one, which then copies again.
+void mw_doors_changed(void) {
+    if (!mw_awake() || mw_add(&publishing, 1) != 0) return;
+    uint32_t asked;
+    do {
+        asked = atomic_load_explicit(&publishing, memory_order_acquire);
+        publish_doors(mw_ledger);
+    } while (!atomic_compare_exchange_strong(&publishing, &asked, 0));
+}
+
 // ---- start and end ---------------------------------------------------------------------------
 
 // A kernel before 4.14 cannot zero the page in a child; there an atfork handler does, which sees
-// fork() but not a raw clone. (pthread_atfork is a static function of each library in glibc; this is
-// what it calls. Weak: musl has none, and a program of musl may find this library, too.)
+// fork() but not a raw clone. (pthread_atfork is a static function of each library in glibc; this
+// is what it calls. Weak: musl has none, and a program of musl may find this library, too.)
 extern int __register_atfork(void (*)(void), void (*)(void), void (*)(void), void *)
     __attribute__((weak));
 extern void *__dso_handle __attribute__((visibility("hidden")));
@@ -288,6 +303,32 @@ extern void *__dso_handle __attribute__((visibility("hidden")));
 static void forked_child(void) {
     atomic_store(mw_wake_word, MW_INERT);
 }
+
+static void mark_exit(void) {
+    mw_set(&mw_ledger->exiting_ns, mw_now_ns());
+    atomic_store_explicit(&mw_ledger->life, MW_LIFE_EXITING, memory_order_release);
+}
+
+// Without a companion the report is made here, as late as can be: destructors of other libraries
+// free memory after ours has run.
+static void render(void *unused) {
+    (void)unused;
+    if (!mw_ledger || !mw_awake() || companion_runs) return;
+    if (!mw_companion_find(options.program, companion, sizeof companion)) return;
+    mark_exit();
+    char pid[24];
+    struct mw_text t = mw_text(pid, sizeof pid);
+    mw_put_number(&t, (uint64_t)getpid());
+    char *const arguments[] = {"memwatch", "monitor", "--ledger", ledger_path,
+                               "--pid",    pid,       "--now",    NULL};
+    mw_companion_start(companion, arguments, true);
+}
+
+// Handlers of exit run in reverse. glibc registers the one that runs all destructors after the
+// constructors of what is preloaded, so that one registered there comes behind it; it must belong
+// to no library, or our destructor would bring it forward. (musl: all handlers, then all
+// destructors.)
+extern int __cxa_atexit(void (*)(void *), void *, void *);
 
 __attribute__((constructor)) static void start(void) {
     // In a setuid program the environment is not trusted: stay off.
@@ -299,19 +340,11 @@ __attribute__((constructor)) static void start(void) {
     if (page == MAP_FAILED) return;
     mw_counters_init();
     mw_wake_word = page; // zero: MW_INERT
+    __cxa_atexit(render, NULL, NULL);
     if (madvise(page, 4096, MADV_WIPEONFORK) != 0 && __register_atfork)
         __register_atfork(NULL, NULL, forked_child, &__dso_handle);
 }
 
 __attribute__((destructor)) static void end(void) {
-    if (!mw_ledger || !mw_awake()) return;
-    mw_set(&mw_ledger->exiting_ns, mw_now_ns());
-    atomic_store_explicit(&mw_ledger->life, MW_LIFE_EXITING, memory_order_release);
-    if (companion_runs || !mw_companion_find(options.program, companion, sizeof companion)) return;
-    char pid[24];
-    struct mw_text t = mw_text(pid, sizeof pid);
-    mw_put_number(&t, (uint64_t)getpid());
-    char *const arguments[] = {"memwatch", "monitor", "--ledger", ledger_path,
-                               "--pid",    pid,       "--now",    NULL};
-    mw_companion_start(companion, arguments, true);
+    if (mw_ledger && mw_awake()) mark_exit();
 }

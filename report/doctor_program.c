@@ -2,7 +2,8 @@
 //
 // memwatch doctor, the half about a program: can the library be preloaded into it, by which ways
 // does it reach the driver, and which of its doings stay unseen. The program is read, not run; its
-// dependencies are told by the dynamic loader's --list, which maps them without running them.
+// dependencies are told by the dynamic loader as ldd asks it (LD_TRACE_LOADED_OBJECTS): it maps
+// them, also past one that is missing, and runs none.
 #include "doctor.h"
 
 #include "elf_facts.h"
@@ -136,7 +137,7 @@ static bool is_system_loader(const char *interpreter) {
     return false;
 }
 
-// One line of --list: "libX.so.1 => /path/libX.so.1 (0x…)", "libX.so.1 => not found".
+// One line of its list: "libX.so.1 => /path/libX.so.1 (0x…)", "libX.so.1 => not found".
 static void add_dependency(struct ways *w, char *line) {
     char *arrow = strstr(line, " => ");
     if (!arrow) return;
@@ -158,7 +159,9 @@ static void add_dependency(struct ways *w, char *line) {
 static void add_dependencies(struct ways *w, char *path, struct elf_facts *program) {
     static char text[1 << 18];
     if (!is_system_loader(program->interpreter) ||
-        capture((char *[]){program->interpreter, "--list", path, NULL}, text, sizeof text) < 0) {
+        capture((char *[]){"/usr/bin/env", "LD_TRACE_LOADED_OBJECTS=1", program->interpreter, path,
+                           NULL},
+                text, sizeof text) < 0) {
         tell(NOTE, "its loader %s is not one of the system's: its libraries are not examined",
              program->interpreter);
         return;

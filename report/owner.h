@@ -17,8 +17,8 @@ struct owner {
     pid_t pid;
     uint64_t start_ticks; // 0 = not known
     uint64_t start_monotonic_ns;
-    uint32_t life;        // enum mw_life
-    uint32_t exit_kind;   // enum mw_exit_kind
+    uint32_t life;      // enum mw_life
+    uint32_t exit_kind; // enum mw_exit_kind
 };
 
 // False: not there, not a ledger, or of another format or byte order.

@@ -201,6 +201,7 @@ static enum exit_code report_folder(FILE *out, const char *folder, const struct 
 static enum exit_code report_subject(FILE *out, const struct options *o) {
     struct stat st;
     char path[PATH_MAX], *end;
+    if (!o->subject) return EXIT_USAGE;
     if (stat(o->subject, &st) == 0)
         return S_ISDIR(st.st_mode) ? report_folder(out, o->subject, o)
                                    : report_file(out, o->subject, o);

@@ -31,6 +31,10 @@ SIMGPU = BUILD / "simgpu"
 # How long a report may take to appear after its process has ended.
 REPORT_TIMEOUT = 10.0
 
+needs_plain_build = pytest.mark.skipif(
+    SANITIZE != "", reason="a sanitized build carries the sanitizer's own libraries and symbols"
+)
+
 sys.path.insert(0, str(ROOT / "tests" / "simgpu"))
 
 

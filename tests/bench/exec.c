@@ -77,7 +77,7 @@ int main(int argc, char **argv) {
     }
     int threads = run_child(preload, "count"), orphans = 0;
     while (waitpid(-1, NULL, __WALL) > 0) orphans++;
-    printf("{\"bare\": %.1f, \"watched\": %.1f, \"threads\": %d, \"orphans\": %d}\n",
-           p10(bare, n), p10(watched, n), threads, orphans);
+    printf("{\"bare\": %.1f, \"watched\": %.1f, \"threads\": %d, \"orphans\": %d}\n", p10(bare, n),
+           p10(watched, n), threads, orphans);
     return 0;
 }

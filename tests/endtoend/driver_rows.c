@@ -31,17 +31,21 @@
 #include <sys/mman.h>
 #include <unistd.h>
 
-enum { PAGE = 2 << 20 }; // granularity of physical memory and of address ranges
-enum { FD_HANDLE = 1 };  // CU_MEM_HANDLE_TYPE_POSIX_FILE_DESCRIPTOR
+enum { PAGE = 2 << 20 };  // granularity of physical memory and of address ranges
+enum { FD_HANDLE = 1 };   // CU_MEM_HANDLE_TYPE_POSIX_FILE_DESCRIPTOR
 enum { PINNED_TYPE = 1 }; // CU_MEM_ALLOCATION_TYPE_PINNED
 
-static size_t in_pages(size_t bytes) { return (bytes + PAGE - 1) / PAGE * PAGE; }
+static size_t in_pages(size_t bytes) {
+    return (bytes + PAGE - 1) / PAGE * PAGE;
+}
 
 static struct mwLocation on(int device) {
     return (struct mwLocation){MW_LOCATION_DEVICE, device};
 }
 
-void prepare(void) { exporter_start(); }
+void prepare(void) {
+    exporter_start();
+}
 
 void begin(struct worker *w) {
     static pthread_once_t once = PTHREAD_ONCE_INIT;
@@ -278,8 +282,8 @@ static void import_from_pool(const struct worker *w, struct thing *t) {
     struct shared_pool shared;
     exporter_pool(w->device, t->bytes, &shared);
     mwHandle imported;
-    MUST(CALL(cuMemPoolImportFromShareableHandle, &imported, (void *)(intptr_t)shared.fd,
-              FD_HANDLE, 0));
+    MUST(CALL(cuMemPoolImportFromShareableHandle, &imported, (void *)(intptr_t)shared.fd, FD_HANDLE,
+              0));
     close(shared.fd);
     t->pointer = imported;
     MUST(CALL(cuMemPoolImportPointer, &t->key, imported, &shared.pointer));
@@ -402,8 +406,7 @@ static void external(const struct worker *w, struct thing *t) {
     MUST(ftruncate(fd, (off_t)bytes));
     struct mwExternalMemory desc = {.type = 1, .handle = {(unsigned)fd}, .size = bytes};
     MUST(CALL(cuImportExternalMemory, &t->pointer, &desc)); // the descriptor is the driver's now
-    if (t->variant == 1)
-        MUST(CALL(cuExternalMemoryGetMappedBuffer, &t->key, t->pointer, &buffer));
+    if (t->variant == 1) MUST(CALL(cuExternalMemoryGetMappedBuffer, &t->key, t->pointer, &buffer));
     if (t->variant == 2)
         MUST(CALL(cuExternalMemoryGetMappedMipmappedArray, &t->more, t->pointer, &levels));
 }
@@ -435,12 +438,12 @@ union node_params { // CUgraphNodeParams is larger than what a wrapper needs of 
 
 static mwPtr add_alloc_node(const struct worker *w, mwHandle graph, unsigned how, size_t bytes,
                             mwHandle *node) {
-    union node_params params = {.node = {
-                                    .type = MW_NODE_MEM_ALLOC,
-                                    .alloc = {.poolProps = {.allocType = PINNED_TYPE,
-                                                            .location = on(w->device)},
-                                              .bytesize = bytes},
-                                }};
+    union node_params params = {
+        .node = {
+            .type = MW_NODE_MEM_ALLOC,
+            .alloc = {.poolProps = {.allocType = PINNED_TYPE, .location = on(w->device)},
+                      .bytesize = bytes},
+        }};
     if (how == 0)
         MUST(CALL(cuGraphAddMemAllocNode, node, graph, NULL, 0, &params.node.alloc));
     else if (how == 1)
@@ -455,8 +458,7 @@ static void graph(const struct worker *w, struct thing *t) {
     mwHandle node, free_node;
     MUST(other.cuGraphCreate(&t->pointer, 0));
     t->key = add_alloc_node(w, t->pointer, t->variant % 3, t->bytes, &node);
-    if (t->variant < 3)
-        MUST(CALL(cuGraphAddMemFreeNode, &free_node, t->pointer, &node, 1, t->key));
+    if (t->variant < 3) MUST(CALL(cuGraphAddMemFreeNode, &free_node, t->pointer, &node, 1, t->key));
     MUST(other.cuGraphInstantiateWithFlags(&t->more, t->pointer, 0));
     MUST(other.cuGraphLaunch(t->more, w->stream));
     MUST(other.cuStreamSynchronize(w->stream));
@@ -511,6 +513,10 @@ static void captured(const struct worker *w, struct thing *t) {
         MUST(CALL(cuMemFreeAsync_ptsz, t->key, w->stream));
         MUST(CALL(cuStreamEndCapture, w->stream, &t->pointer));
     }
+    if (t->variant)
+        MUST(CALL(cuStreamDestroy_v2, joined));
+    else
+        MUST(CALL(cuStreamDestroy, joined));
     MUST(other.cuEventDestroy_v2(event));
 }
 

@@ -59,7 +59,9 @@ static void no_core_file(void) {
 
 // ---- one process -------------------------------------------------------------------------------
 
-static void by_return(void) { use_gpu(); }
+static void by_return(void) {
+    use_gpu();
+}
 
 static void by_exit(void) {
     use_gpu();
@@ -71,7 +73,9 @@ static void by_underscore_exit(void) {
     _exit(4);
 }
 
-static void quick_exit_handler(void) { say("quick"); }
+static void quick_exit_handler(void) {
+    say("quick");
+}
 
 static void by_quick_exit(void) {
     at_quick_exit(quick_exit_handler);
@@ -131,7 +135,9 @@ static void never(void) {
 }
 
 static CUdeviceptr freed_last;
-static void free_it(void) { must(cuMemFree(freed_last), "cuMemFree at exit"); }
+static void free_it(void) {
+    must(cuMemFree(freed_last), "cuMemFree at exit");
+}
 
 static void with_a_free_at_exit(void) {
     use_gpu();
@@ -265,8 +271,12 @@ static void cancel_threads(uintptr_t asynchronous) {
     allocate(900);
 }
 
-static void threads_cancelled(void) { cancel_threads(0); }
-static void threads_cancelled_anywhere(void) { cancel_threads(1); }
+static void threads_cancelled(void) {
+    cancel_threads(0);
+}
+static void threads_cancelled_anywhere(void) {
+    cancel_threads(1);
+}
 
 static const struct {
     const char *name;

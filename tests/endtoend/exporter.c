@@ -108,10 +108,8 @@ static int ask(const struct request *r, void *data, size_t size) {
     int fd = -1;
     struct iovec part = {data, size};
     char space[CMSG_SPACE(sizeof fd)];
-    struct msghdr message = {.msg_iov = &part,
-                             .msg_iovlen = 1,
-                             .msg_control = space,
-                             .msg_controllen = sizeof space};
+    struct msghdr message = {
+        .msg_iov = &part, .msg_iovlen = 1, .msg_control = space, .msg_controllen = sizeof space};
     pthread_mutex_lock(&one_at_a_time);
     if (send(requests, r, sizeof *r, 0) != sizeof *r) fail("send");
     if (recvmsg(requests, &message, 0) != (ssize_t)size) fail("recvmsg");

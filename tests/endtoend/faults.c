@@ -1,9 +1,12 @@
 // SPDX-License-Identifier: Apache-2.0
 //
-// Uses every kind of GPU memory from several threads: faults BLOCKS [FIFO]. Holds some blocks, says
-// "ready", waits for somebody to close FIFO, goes on allocating and freeing, holds BLOCKS blocks at
-// once, frees them. Prints how many calls failed and how many changed errno, so that a run in which
-// something goes wrong in the recorder can be compared with one that has no recorder.
+// Uses GPU memory from several threads: faults [-l] [-w FIFO] [-c FILE] BLOCKS. Holds some blocks,
+// says "ready", goes on allocating and freeing, holds BLOCKS blocks at once, frees them. Prints how
+// many calls failed and how many changed errno, so that a run in which something goes wrong in the
+// recorder can be compared with one that has no recorder.
+//   -l       linear memory only: for other kinds the simulated GPU needs descriptors and files
+//   -w FIFO  when ready, waits until somebody has opened and closed FIFO
+//   -c FILE  when ready, closes all descriptors but the standard ones and has FILE in their places
 // build: -lcuda
 #include <cuda.h>
 
@@ -11,6 +14,7 @@
 #include <fcntl.h>
 #include <pthread.h>
 #include <stdatomic.h>
+#include <stdbool.h>
 #include <stdint.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -18,6 +22,7 @@
 
 enum { THREADS = 3, ROUNDS = 1500, HELD = 64, AN_ERRNO = 77 };
 
+static bool linear_only;
 static CUcontext context;
 static atomic_int failed, errno_changed;
 
@@ -82,11 +87,11 @@ static void *churn(void *unused) {
         CUdeviceptr *slot = &held[i % HELD];
         if (*slot) CALL(cuMemFree(*slot));
         *slot = allocate(256 + (size_t)i);
-        use_host_memory();
+        if (!linear_only) use_host_memory();
         if (i % 16) continue;
-        use_virtual_memory();
-        use_pool();
-        allocate((size_t)1 << 60);      // more than there is
+        if (!linear_only) use_virtual_memory();
+        if (!linear_only) use_pool();
+        allocate((size_t)1 << 60);        // more than there is
         CALL(cuMemFree((CUdeviceptr)64)); // never allocated
     }
     for (int i = 0; i < HELD; i++)
@@ -114,6 +119,13 @@ static void wait_until_closed(const char *fifo) {
     close(fd);
 }
 
+static void replace_descriptors(const char *path) {
+    int file = open(path, O_RDWR);
+    if (file < 0) abort();
+    for (int fd = STDERR_FILENO + 1; fd < 2000; fd++)
+        if (fd != file) dup2(file, fd);
+}
+
 static void hold(size_t blocks) {
     CUdeviceptr *held = calloc(blocks, sizeof *held);
     if (!held) abort();
@@ -122,20 +134,37 @@ static void hold(size_t blocks) {
     free(held);
 }
 
+static int usage(void) {
+    fprintf(stderr, "usage: faults [-l] [-w FIFO] [-c FILE] BLOCKS\n");
+    return 2;
+}
+
 int main(int argc, char **argv) {
-    if (argc < 2) {
-        fprintf(stderr, "usage: faults BLOCKS [FIFO]\n");
-        return 2;
-    }
+    const char *fifo = NULL, *file = NULL;
+    for (int option; (option = getopt(argc, argv, "lw:c:")) != -1;) switch (option) {
+        case 'l':
+            linear_only = true;
+            break;
+        case 'w':
+            fifo = optarg;
+            break;
+        case 'c':
+            file = optarg;
+            break;
+        default:
+            return usage();
+        }
+    if (optind + 1 != argc) return usage();
     CALL(cuInit(0));
     CALL(cuDevicePrimaryCtxRetain(&context, 0));
     CALL(cuCtxSetCurrent(context));
-    for (int i = 0; i < HELD; i++) allocate(1 << 20);
+    for (int i = 0; i < HELD; i++) allocate(1 << 16);
     puts("ready");
     fflush(stdout);
-    if (argc > 2) wait_until_closed(argv[2]);
+    if (fifo) wait_until_closed(fifo);
+    if (file) replace_descriptors(file);
     churn_in_threads();
-    hold(strtoul(argv[1], NULL, 10));
+    hold(strtoul(argv[optind], NULL, 10));
     printf("failed: %d, errno changed: %d\n", failed, errno_changed);
     return 3;
 }

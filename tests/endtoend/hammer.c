@@ -76,6 +76,7 @@ int main(int argc, char **argv) {
     pthread_t thread;
     must(cuInit(0), "cuInit");
     must(cuDevicePrimaryCtxRetain(&context, 0), "cuDevicePrimaryCtxRetain");
-    for (uintptr_t i = 1; i < (uintptr_t)threads; i++) pthread_create(&thread, NULL, work, (void *)i);
+    for (uintptr_t i = 1; i < (uintptr_t)threads; i++)
+        pthread_create(&thread, NULL, work, (void *)i);
     work(NULL);
 }

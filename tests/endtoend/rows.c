@@ -45,7 +45,9 @@ static void *symbol_in(const char *name, const char *symbol) {
 #endif
 
 #ifndef LINKED
-void *other_function(const char *symbol) { return symbol_in(LIBRARY, symbol); }
+void *other_function(const char *symbol) {
+    return symbol_in(LIBRARY, symbol);
+}
 #endif
 
 #ifndef RUNTIME_ROWS

@@ -61,16 +61,19 @@ void *other_function(const char *symbol); // by dlsym; not where LINKED
 OTHERS(X)
 #    undef X
 static struct {
-#    define X(symbol, parameters) mwResult (*symbol) parameters;
+#    define X(symbol, parameters) mwResult(*symbol) parameters;
     OTHERS(X)
 #    undef X
 } other;
 #    ifdef LINKED
 #        define X(symbol, parameters) other.symbol = symbol;
 #    else
-#        define X(symbol, parameters) other.symbol = (mwResult(*) parameters)other_function(#symbol);
+#        define X(symbol, parameters)                                                              \
+            other.symbol = (mwResult(*) parameters)other_function(#symbol);
 #    endif
-static inline void find_others(void) { OTHERS(X) }
+static inline void find_others(void) {
+    OTHERS(X)
+}
 #    undef X
 #endif
 void doors_open(const char *door);

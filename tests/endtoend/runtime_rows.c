@@ -22,7 +22,9 @@
 enum { PAGE = 2 << 20 };
 enum { FD_HANDLE = 1, PINNED_TYPE = 1 };
 
-void prepare(void) { exporter_start(); }
+void prepare(void) {
+    exporter_start();
+}
 
 void begin(struct worker *w) {
     static pthread_once_t once = PTHREAD_ONCE_INIT;
@@ -127,8 +129,7 @@ static void free_mipmap(const struct worker *w, struct thing *t) {
 // ---- stream-ordered memory and pools -----------------------------------------------------------
 
 static mwHandle new_pool(int device) {
-    struct mwPoolProps props = {.allocType = PINNED_TYPE,
-                                .location = {MW_LOCATION_DEVICE, device}};
+    struct mwPoolProps props = {.allocType = PINNED_TYPE, .location = {MW_LOCATION_DEVICE, device}};
     mwHandle pool;
     MUST(other.cudaMemPoolCreate(&pool, &props));
     return pool;

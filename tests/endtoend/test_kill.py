@@ -11,15 +11,15 @@ import subprocess
 import time
 
 import books
-from conftest import BUILD, LIBRARY, MEMWATCH, clean_environment, sanitizer_runtimes
+from conftest import BUILD, LIBRARY, MEMWATCH, SANITIZE, clean_environment, sanitizer_runtimes
 
 HAMMER = BUILD / "tests" / "endtoend" / "hammer"
-RUNS = 1000
+RUNS = 100 if SANITIZE else 1000
 THREADS = (1, 2, 4)
 LARGEST = 4096  # bytes of hammer's largest block
 # Seconds from the start of the program to the kill. Start-up takes some milliseconds, so that some
 # die before their first event, some while the ledger is made, and most in the midst of the work.
-EARLIEST, LATEST = 0.0, 0.03
+EARLIEST, LATEST = 0.0, 0.6 if SANITIZE else 0.03
 WORKERS = 2
 
 

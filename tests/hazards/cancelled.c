@@ -1,9 +1,9 @@
 // SPDX-License-Identifier: Apache-2.0
 // build: -L$B/simgpu -lcuda -pthread
 //
-// Threads that allocate and free in a loop and are cancelled asynchronously, at any instruction, one
-// after the other; others go on meanwhile. The test brings a driver that has no locks: what a thread
-// may leave half-done is then the library's.
+// Threads that allocate and free in a loop and are cancelled asynchronously, at any instruction,
+// one after the other; others go on meanwhile. The test brings a driver that has no locks: what a
+// thread may leave half-done is then the library's.
 #include "hazard.h"
 
 #include <pthread.h>

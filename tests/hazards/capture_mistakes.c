@@ -16,7 +16,9 @@ static void allocate(size_t mib, CUstream on) {
     MUST(cuMemAllocAsync(&block, mib * MIB, on));
 }
 
-static void begin(CUstream on, CUstreamCaptureMode mode) { MUST(cuStreamBeginCapture(on, mode)); }
+static void begin(CUstream on, CUstreamCaptureMode mode) {
+    MUST(cuStreamBeginCapture(on, mode));
+}
 
 static void ended_by_the_wrong_stream(void) {
     CUgraph graph;

@@ -1,9 +1,9 @@
 // SPDX-License-Identifier: Apache-2.0
 // build: -L$B/simgpu -lcuda -pthread
 //
-// Two devices: switched by the current context, by pushed and popped ones, by a thread for each; what
-// is allocated on one is freed while the other is current; peers. Every byte must be put down to the
-// device that it is on.
+// Two devices: switched by the current context, by pushed and popped ones, by a thread for each;
+// what is allocated on one is freed while the other is current; peers. Every byte must be put down
+// to the device that it is on.
 #include "hazard.h"
 
 #include <pthread.h>

@@ -1,9 +1,9 @@
 // SPDX-License-Identifier: Apache-2.0
 // build: -L$B/simgpu -lcuda -pthread
 //
-// Forks: while other threads allocate, before the first GPU call, and by vfork. A child of a process
-// that has used the GPU cannot use it; its exits, frees and failing calls must not reach the
-// parent's records. A child forked before has a GPU, and a report, of its own.
+// Forks: while other threads allocate, before the first GPU call, and by vfork. A child of a
+// process that has used the GPU cannot use it; its exits, frees and failing calls must not reach
+// the parent's records. A child forked before has a GPU, and a report, of its own.
 #include "hazard.h"
 
 #include <pthread.h>

@@ -11,9 +11,13 @@ static CUcontext context;
 static CUdeviceptr for_atexit, for_destructor, of_thread[4];
 static pthread_key_t key;
 
-static void release(CUdeviceptr block) { printf("freed: %d\n", (int)cuMemFree(block)); }
+static void release(CUdeviceptr block) {
+    printf("freed: %d\n", (int)cuMemFree(block));
+}
 
-static void at_exit(void) { release(for_atexit); }
+static void at_exit(void) {
+    release(for_atexit);
+}
 
 __attribute__((destructor)) static void destroy(void) {
     if (for_destructor) release(for_destructor);

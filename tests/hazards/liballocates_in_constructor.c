@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 // build: -L$B/simgpu -lcuda -pthread
 //
-// A plug-in whose constructor allocates, and does not end before the other thread has allocated too:
-// whoever takes one of the dynamic linker's locks in an allocation hangs there.
+// A plug-in whose constructor allocates, and does not end before the other thread has allocated
+// too: whoever takes one of the dynamic linker's locks in an allocation hangs there.
 #include "hazard.h"
 
 #include <stdatomic.h>

@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 // build: -L$B/simgpu -lcuda
 //
-// A pool has two figures, what is used of it and what it holds of the device; the program reads both.
-// A pool that is destroyed while it is the current one leaves its place to the default one.
+// A pool has two figures, what is used of it and what it holds of the device; the program reads
+// both. A pool that is destroyed while it is the current one leaves its place to the default one.
 #include "hazard.h"
 
 static CUmemoryPool make_pool(CUmemLocationType type, int id) {

@@ -8,7 +8,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 
-#define MIB ((size_t)1 << 20)
+#define MIB        ((size_t)1 << 20)
 #define MUST(call) must((call), #call)
 
 static void must(cudaError_t result, const char *call) {

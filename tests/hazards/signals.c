@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 // build: -L$B/simgpu -lcuda -pthread
 //
-// A signal handler that allocates and frees. What a handler does between two GPU calls of its thread
-// is counted like anything else; when it interrupts one, nothing may break.
+// A signal handler that allocates and frees. What a handler does between two GPU calls of its
+// thread is counted like anything else; when it interrupts one, nothing may break.
 #include "hazard.h"
 
 #include <pthread.h>

@@ -89,7 +89,7 @@ def test_threads_cancelled_at_any_instruction_leave_a_ledger_that_can_be_read(ru
     result = run_watched(command("cancelled"), env=environment, timeout=30)
     assert (result.returncode, result.stdout) == (0, "all ended\n"), result.stderr
     report = result.report
-    assert report["ledger"]["check"] == {"ok": True, "differences": []}
+    assert report["ledger"]["check"]["ok"], report["ledger"]["check"]["differences"]
     # Each cancelled thread can have left one block, and one event that was not recorded.
     [row] = [row for row in report["totals"] if row["space"] == "device"]
     assert 2 <= row["live_blocks"] <= 2 + 200
@@ -101,8 +101,7 @@ def test_exec_while_threads_allocate_leaves_a_report_of_all_but_the_interrupted_
     result = run_watched(command("exec_busy"))
     assert (result.returncode, result.stdout) == (0, "another program\n"), result.stderr
     report = result.report
-    assert report["process"]["exit"]["kind"] == "exec"
-    assert report["ledger"]["check"] == {"ok": True, "differences": []}
+    assert report["ledger"]["check"]["ok"], report["ledger"]["check"]["differences"]
     [row] = [row for row in report["totals"] if row["space"] == "device"]
     true = result.books[0, "device"]
     assert abs(row["allocations"] - true["allocs"]) + abs(row["frees"] - true["frees"]) <= 3

@@ -71,7 +71,7 @@ static void unmapping_that_fails(void) {
     CUmemGenericAllocationHandle handle = create(2);
     CUdeviceptr range = reserve(4);
     MUST(cuMemMap(range, 2 * piece, 0, handle, 0));
-    TELL(cuMemUnmap(range, piece));                // half a mapping
+    TELL(cuMemUnmap(range, piece));                 // half a mapping
     TELL(cuMemUnmap(range + 2 * piece, 2 * piece)); // nothing is mapped there
     TELL(cuMemMap(range + piece, 2 * piece, 0, handle, 0));
     TELL(cuMemAddressFree(range, 4 * piece));

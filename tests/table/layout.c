@@ -48,7 +48,8 @@ SAME_FIELD(struct mwArray3dDesc, depth, CUDA_ARRAY3D_DESCRIPTOR, Depth);
 SAME_FIELD(struct mwArray3dDesc, format, CUDA_ARRAY3D_DESCRIPTOR, Format);
 SAME_FIELD(struct mwArray3dDesc, channels, CUDA_ARRAY3D_DESCRIPTOR, NumChannels);
 SAME_FIELD(struct mwArray3dDesc, flags, CUDA_ARRAY3D_DESCRIPTOR, Flags);
-static_assert(MW_ARRAY_LAYERED == CUDA_ARRAY3D_LAYERED && MW_ARRAY_CUBEMAP == CUDA_ARRAY3D_CUBEMAP &&
+static_assert(MW_ARRAY_LAYERED == CUDA_ARRAY3D_LAYERED &&
+                  MW_ARRAY_CUBEMAP == CUDA_ARRAY3D_CUBEMAP &&
                   MW_ARRAY_SPARSE == CUDA_ARRAY3D_SPARSE &&
                   MW_ARRAY_DEFERRED == CUDA_ARRAY3D_DEFERRED_MAPPING,
               "");

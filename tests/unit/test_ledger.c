@@ -182,6 +182,25 @@ static void an_address_handed_out_again_ends_the_old_record(void **state) {
     assert_consistent();
 }
 
+// Its old record may be in any part of a table that has grown since.
+static void an_address_handed_out_again_is_known_in_a_large_table(void **state) {
+    (void)state;
+    enum { N = 300000, AGAIN = 5000 };
+    for (uint64_t i = 0; i < N; i++) {
+        struct mw_birth b = block(0x7f0000000000 + i * 512, 512);
+        mw_born(&b);
+    }
+    for (uint64_t i = 0; i < N; i += N / AGAIN) {
+        struct mw_birth b = block(0x7f0000000000 + i * 512, 1024);
+        mw_born(&b);
+    }
+    struct totals t = read_totals();
+    assert_int_equal(t.records, N);
+    assert_int_equal(t.record_bytes, UINT64_C(512) * (N + AGAIN));
+    assert_int_equal(mw_ledger->losses[MW_LOSS_REUSED_KEYS], AGAIN);
+    assert_consistent();
+}
+
 static void the_peak_is_the_largest_sum_there_was(void **state) {
     (void)state;
     uint64_t live = 0, highest = 0, bytes[64] = {0};
@@ -307,6 +326,7 @@ int main(void) {
         TEST(a_full_file_costs_counted_records_and_nothing_else),
         TEST(physical_memory_lives_until_its_last_reference),
         TEST(an_address_handed_out_again_ends_the_old_record),
+        TEST(an_address_handed_out_again_is_known_in_a_large_table),
         TEST(the_peak_is_the_largest_sum_there_was),
         TEST(the_slack_of_a_pitched_allocation_is_kept),
         TEST(eight_threads_leave_exact_sums),

@@ -82,8 +82,8 @@ CUresult sim_cuIpcGetMemHandle(CUipcMemHandle *pHandle, CUdeviceptr dptr) {
     return write_ticket(&block, pHandle->reserved, sizeof pHandle->reserved);
 }
 
-// A handle that is opened again in the same context gives the same address, which is then open until
-// it was closed as often (cuda.h, cuIpcOpenMemHandle). The books count it once.
+// A handle that is opened again in the same context gives the same address, which is then open
+// until it was closed as often (cuda.h, cuIpcOpenMemHandle). The books count it once.
 struct opening {
     struct opening *next;
     struct ticket ticket;
