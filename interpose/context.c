@@ -5,8 +5,10 @@
 // A hook must not ask the driver anything, so what a block's device is has to be known beforehand:
 // contexts and pools are noted when they are made or handed out, and each thread's current context
 // is followed through the calls that change it. Contexts are made long before the first
-// allocation, hence before there is a ledger; until then all this stands in static tables of the
-// same layout, which the ledger takes over when it is made.
+// allocation, hence before there is a ledger: so the tables are static, out of reach of whoever
+// writes into the file, too, and the ledger has a copy for its readers. Who changes an entry copies
+// it afterwards if there is a ledger; who makes the ledger copies all after having said so. With a
+// full fence between the two steps on both sides no change falls between them.
 //
 // Every table is small and append-only (claim by compare-and-swap, ready by release store); a
 // handle that the driver reuses finds its old entry and revives it.
@@ -16,29 +18,55 @@
 
 #include <string.h>
 
-static struct mw_device early_devices[MW_DEVICES];
-static struct mw_context early_contexts[MW_CONTEXTS];
-static struct mw_pool early_pools[MW_POOLS];
-static _Atomic uint32_t early_driver_version;
+static struct mw_device devices[MW_DEVICES];
+static struct mw_context contexts[MW_CONTEXTS];
+static struct mw_pool pools[MW_POOLS];
+static _Atomic uint32_t driver_version;
 
 static _Atomic uint64_t current_pool[MW_DEVICES]; // 0 = never told
 static _Atomic int32_t primary_references[MW_DEVICES];
 
-// A forked child writes into the static tables until it has a ledger of its own, never into its
-// parent's.
-#define TABLE(name) (mw_awake() ? mw_ledger->name : early_##name##s)
-static struct mw_device *device_at(int device) {
-    if (device < 0 || device >= (int)MW_DEVICES) return NULL;
-    struct mw_device *d = &TABLE(device)[device];
-    mw_set(&d->known, 1);
-    return d;
+// Word by word, since other threads may be at the same entry; until the copy is what was copied.
+static void copy_entry(void *to, const void *from, size_t bytes) {
+    const uint64_t *source = from;
+    uint64_t *copy = to;
+    bool same = false;
+    for (int tries = 0; tries < 4 && !same; tries++) {
+        same = true;
+        for (size_t i = 0; i < bytes / sizeof *source; i++) {
+            uint64_t word = __atomic_load_n(&source[i], __ATOMIC_RELAXED);
+            if (__atomic_load_n(&copy[i], __ATOMIC_RELAXED) == word) continue;
+            __atomic_store_n(&copy[i], word, __ATOMIC_RELAXED);
+            same = false;
+        }
+    }
 }
 
+static bool has_copies(void) {
+    atomic_thread_fence(memory_order_seq_cst);
+    return mw_awake();
+}
+
+// Brings the ledger's copy of a changed entry up to date.
+#define SHOW(table, entry)                                                                         \
+    if (has_copies()) copy_entry(&mw_ledger->table[(entry)-table##s], entry, sizeof *(entry))
+
 void mw_context_publish(struct mw_header *h) {
-    memcpy(h->device, early_devices, sizeof early_devices);
-    memcpy(h->context, early_contexts, sizeof early_contexts);
-    memcpy(h->pool, early_pools, sizeof early_pools);
-    mw_set(&h->driver_version, mw_get(&early_driver_version));
+    atomic_thread_fence(memory_order_seq_cst);
+    copy_entry(h->device, devices, sizeof devices);
+    for (unsigned i = 0; i < MW_CONTEXTS; i++)
+        if (atomic_load_explicit(&contexts[i].state, memory_order_acquire) >= 2)
+            copy_entry(&h->context[i], &contexts[i], sizeof contexts[i]);
+    for (unsigned i = 0; i < MW_POOLS; i++)
+        if (atomic_load_explicit(&pools[i].state, memory_order_acquire) >= 2)
+            copy_entry(&h->pool[i], &pools[i], sizeof pools[i]);
+    mw_set(&h->driver_version, mw_get(&driver_version));
+}
+
+static struct mw_device *device_at(int device) {
+    if (device < 0 || device >= (int)MW_DEVICES) return NULL;
+    mw_set(&devices[device].known, 1);
+    return &devices[device];
 }
 
 static uint64_t now(void) {
@@ -59,7 +87,7 @@ static _Thread_local __attribute__((tls_model("initial-exec"))) struct {
 } thread;
 
 static struct mw_context *find_context(uint64_t handle) {
-    struct mw_context *table = TABLE(context);
+    struct mw_context *table = contexts;
     for (unsigned i = 0; i < MW_CONTEXTS; i++) {
         uint32_t state = atomic_load_explicit(&table[i].state, memory_order_acquire);
         if (state == 0) break;
@@ -70,7 +98,7 @@ static struct mw_context *find_context(uint64_t handle) {
 
 void mw_context_created(uint64_t handle, int device, bool primary) {
     struct mw_context *c = find_context(handle);
-    struct mw_context *table = TABLE(context);
+    struct mw_context *table = contexts;
     for (unsigned i = 0; !c && i < MW_CONTEXTS; i++) {
         uint32_t state = 0;
         if (atomic_compare_exchange_strong(&table[i].state, &state, 1)) c = &table[i];
@@ -80,14 +108,17 @@ void mw_context_created(uint64_t handle, int device, bool primary) {
         return;
     }
     // Retained again. Otherwise the end of an earlier context with this handle was missed.
-    if (mw_get(&c->state) == 2 && c->device == device && c->primary == primary) return;
-    c->device = (int16_t)device;
-    c->primary = primary;
+    if (mw_get(&c->state) == 2 && mw_get(&c->device) == device && mw_get(&c->primary) == primary)
+        return;
+    mw_set(&c->device, (int16_t)device);
+    mw_set(&c->primary, primary);
     mw_set(&c->handle, handle);
     mw_set(&c->created_ns, now());
     mw_set(&c->ended_ns, 0);
     atomic_store_explicit(&c->state, 2, memory_order_release);
-    device_at(device);
+    SHOW(context, c);
+    struct mw_device *d = device_at(device);
+    if (d) SHOW(device, d);
 }
 
 void mw_context_ended(uint64_t handle) {
@@ -95,32 +126,34 @@ void mw_context_ended(uint64_t handle) {
     if (!c) return;
     mw_set(&c->ended_ns, now());
     mw_set(&c->state, 3);
+    SHOW(context, c);
 }
 
 int mw_context_device_of(uint64_t handle) {
     const struct mw_context *c = handle ? find_context(handle) : NULL;
-    return c ? c->device : -1;
+    return c ? mw_get(&c->device) : -1;
 }
 
 uint64_t mw_context_primary(int device) {
-    const struct mw_context *table = TABLE(context);
+    const struct mw_context *table = contexts;
     for (unsigned i = 0; i < MW_CONTEXTS; i++)
-        if (atomic_load_explicit(&table[i].state, memory_order_acquire) >= 2 && table[i].primary &&
-            table[i].device == device)
+        if (atomic_load_explicit(&table[i].state, memory_order_acquire) >= 2 &&
+            mw_get(&table[i].primary) && mw_get(&table[i].device) == device)
             return mw_get(&table[i].handle);
     return 0;
 }
 
 // The one device that all contexts seen so far are on, or -1.
 static int only_device(void) {
-    const struct mw_context *table = TABLE(context);
+    const struct mw_context *table = contexts;
     int device = -1;
     for (unsigned i = 0; i < MW_CONTEXTS; i++) {
         uint32_t state = atomic_load_explicit(&table[i].state, memory_order_acquire);
         if (state == 0) break;
         if (state != 2) continue;
-        if (device >= 0 && table[i].device != device) return -1;
-        device = table[i].device;
+        int on = mw_get(&table[i].device);
+        if (device >= 0 && on != device) return -1;
+        device = on;
     }
     return device;
 }
@@ -196,13 +229,17 @@ void mw_context_forgotten(int device) {
 
 void mw_device_name(int device, const char *name) {
     struct mw_device *d = device_at(device);
-    if (!d || d->name[0]) return;
-    for (size_t i = 0; name[i] && i < sizeof d->name - 1; i++) d->name[i] = name[i];
+    if (!d) return;
+    for (size_t i = 0; name[i] && i < sizeof d->name - 1; i++)
+        __atomic_store_n(&d->name[i], name[i], __ATOMIC_RELAXED);
+    SHOW(device, d);
 }
 
 void mw_device_total(int device, uint64_t total) {
     struct mw_device *d = device_at(device);
-    if (d) mw_set(&d->total, total);
+    if (!d) return;
+    mw_set(&d->total, total);
+    SHOW(device, d);
 }
 
 void mw_device_info(int device, uint64_t free_bytes, uint64_t total) {
@@ -212,6 +249,7 @@ void mw_device_info(int device, uint64_t free_bytes, uint64_t total) {
     mw_set(&d->info_total, total);
     mw_set(&d->info_ns, now());
     mw_add(&d->info_n, 1);
+    SHOW(device, d);
 }
 
 void mw_device_limit(int device, unsigned limit, uint64_t value) {
@@ -219,6 +257,7 @@ void mw_device_limit(int device, unsigned limit, uint64_t value) {
     if (!d) return;
     mw_set(&d->limits[limit], value);
     atomic_fetch_or_explicit(&d->limits_set, UINT64_C(1) << limit, memory_order_relaxed);
+    SHOW(device, d);
 }
 
 // Values of CUgraphMem_attribute (cuda.h): used current, used high, reserved current, reserved
@@ -231,16 +270,18 @@ void mw_device_graph(int device, int attribute, uint64_t value) {
     if (attribute < 0 || attribute >= 4) return;
     mw_set(fields[attribute], value);
     mw_set(&d->graph_ns, now());
+    SHOW(device, d);
 }
 
 void mw_driver_version(int version) {
-    mw_set(mw_awake() ? &mw_ledger->driver_version : &early_driver_version, (uint32_t)version);
+    mw_set(&driver_version, (uint32_t)version);
+    if (has_copies()) mw_set(&mw_ledger->driver_version, (uint32_t)version);
 }
 
 // ---- pools -----------------------------------------------------------------------------------
 
 static struct mw_pool *find_pool(uint64_t handle) {
-    struct mw_pool *table = TABLE(pool);
+    struct mw_pool *table = pools;
     for (unsigned i = 0; i < MW_POOLS; i++) {
         uint32_t state = atomic_load_explicit(&table[i].state, memory_order_acquire);
         if (state == 0) break;
@@ -251,7 +292,7 @@ static struct mw_pool *find_pool(uint64_t handle) {
 
 void mw_pool_seen(uint64_t handle, int device, bool imported) {
     struct mw_pool *p = find_pool(handle);
-    struct mw_pool *table = TABLE(pool);
+    struct mw_pool *table = pools;
     for (unsigned i = 0; !p && i < MW_POOLS; i++) {
         uint32_t state = 0;
         if (atomic_compare_exchange_strong(&table[i].state, &state, 1)) p = &table[i];
@@ -261,27 +302,33 @@ void mw_pool_seen(uint64_t handle, int device, bool imported) {
         return;
     }
     if (mw_get(&p->state) == 2) return;
-    p->device = (int16_t)device;
-    p->imported = imported;
-    p->space = MW_SPACE_DEVICE;
+    mw_set(&p->device, (int16_t)device);
+    mw_set(&p->imported, imported);
+    mw_set(&p->space, MW_SPACE_DEVICE);
     mw_set(&p->handle, handle);
     mw_set(&p->observed_ns, 0);
     atomic_store_explicit(&p->state, 2, memory_order_release);
+    SHOW(pool, p);
 }
 
 void mw_pool_kind(uint64_t handle, enum mw_space space) {
     struct mw_pool *p = find_pool(handle);
-    if (p) p->space = (uint8_t)space;
+    if (!p) return;
+    mw_set(&p->space, (uint8_t)space);
+    SHOW(pool, p);
 }
 
 enum mw_space mw_pool_space(uint64_t handle) {
     const struct mw_pool *p = handle ? find_pool(handle) : NULL;
-    return p && p->space ? (enum mw_space)p->space : MW_SPACE_DEVICE;
+    return p ? (enum mw_space)mw_get(&p->space) : MW_SPACE_DEVICE;
 }
 
 void mw_pool_ended(uint64_t handle) {
     struct mw_pool *p = find_pool(handle);
-    if (p) mw_set(&p->state, 3);
+    if (p) {
+        mw_set(&p->state, 3);
+        SHOW(pool, p);
+    }
     // A device whose current pool is destroyed goes back to its default one.
     for (unsigned i = 0; i < MW_DEVICES; i++) {
         uint64_t current = handle;
@@ -291,7 +338,7 @@ void mw_pool_ended(uint64_t handle) {
 
 int mw_pool_device(uint64_t handle, int otherwise) {
     const struct mw_pool *p = handle ? find_pool(handle) : NULL;
-    return p ? p->device : otherwise;
+    return p ? mw_get(&p->device) : otherwise;
 }
 
 // Values of CUmemPool_attribute (cuda.h).
@@ -301,6 +348,7 @@ void mw_pool_attribute(uint64_t handle, int attribute, uint64_t value) {
     switch (attribute) {
     case 4:
         mw_set(&p->release_threshold, value);
+        SHOW(pool, p);
         return;
     case 5:
         mw_set(&p->reserved_bytes, value);
@@ -319,6 +367,7 @@ void mw_pool_attribute(uint64_t handle, int attribute, uint64_t value) {
     }
     uint64_t t = now();
     mw_set(&p->observed_ns, t ? t : 1); // 0 means never
+    SHOW(pool, p);
 }
 
 uint64_t mw_pool_current(int device) {

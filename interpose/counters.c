@@ -19,6 +19,7 @@
 #include "startup.h"
 #include "wake.h"
 
+#include <sched.h>
 #include <string.h>
 #include <sys/prctl.h>
 #include <sys/syscall.h>
@@ -51,6 +52,7 @@ static _Thread_local __attribute__((tls_model("initial-exec"))) struct {
     uint16_t cell_site;             // site of `cell`
     uint16_t site, place;           // last interned
     int16_t device;                 // of `place`
+    bool retry;                     // block 0 only until this call is done
     bool ended;                     // the thread ran its exit handler
     uint64_t context, stream, pool; // of `place`
 } self;
@@ -169,15 +171,18 @@ static struct mw_thread *recycle(uint32_t *index) {
 }
 
 // The next unused block. The chunk that holds it may be in the making by another thread: then this
-// one shares block 0 until its next event.
-static struct mw_thread *fresh_block(uint32_t *index) {
+// one shares block 0 until its next call (*soon).
+static struct mw_thread *fresh_block(uint32_t *index, bool *soon) {
     uint32_t i = mw_get(&threads_used);
     for (;;) {
         uint32_t level = level_of(i, FIRST_THREADS);
         if (level >= LEVELS) return NULL;
         if (!__atomic_load_n(&thread_chunk[level], __ATOMIC_ACQUIRE)) {
             uint32_t expected = level;
-            if (!atomic_compare_exchange_strong(&thread_level, &expected, level + 1)) return NULL;
+            if (!atomic_compare_exchange_strong(&thread_level, &expected, level + 1)) {
+                *soon = true;
+                return NULL;
+            }
             uint32_t count = FIRST_THREADS << level;
             void *chunk =
                 mw_ledger_grow(MW_CHUNK_THREADS, count, (uint64_t)count * sizeof(struct mw_thread));
@@ -195,11 +200,12 @@ static struct mw_thread *fresh_block(uint32_t *index) {
 static struct mw_thread *claim_block(void) {
     uint32_t index = 0;
     struct mw_thread *t = NULL;
+    self.retry = false;
     // A thread that already ran its exit handlers shares block 0: no handler would end its block.
     if (!self.ended) {
         t = recycle(&index);
-        if (!t) t = fresh_block(&index);
-        if (!t) mw_lost(MW_LOSS_THREADS, 1);
+        if (!t) t = fresh_block(&index, &self.retry);
+        if (!t && !self.retry) mw_lost(MW_LOSS_THREADS, 1);
     }
     if (t) {
         mw_set(&t->started_ns, mw_now_ns());
@@ -264,6 +270,7 @@ void mw_count_call(unsigned api) {
         mw_own_add(&t->calls[api], 1);
     else
         mw_add(&t->calls[api], 1);
+    if (mw_unlikely(self.retry)) self.epoch = 0; // this call is booked: the next one claims again
 }
 
 void mw_in_flight(unsigned events) {
@@ -440,20 +447,23 @@ static void take_all_slack(struct mw_account *a, unsigned account) {
     give_back_slack(a, taken);
 }
 
-#define RAISES 16 // tries to see a bound that contains nobody's slack
+#define TRIES 64 // to see a bound that contains nobody's slack
 
 // What is live, when `bound` told more than the peak. Slack that another thread has taken but not
 // yet subtracted would make it too high: the answer counts only if no such move was under way. A
-// thread that was ended in the midst of one must not stop others, hence a limit; what is told
-// then is too high by that slack.
+// thread that is in the midst of one was interrupted there, so it is let go on; one that was ended
+// there (pthread_cancel) is not waited for twice, and what is told is too high by that slack.
 static uint64_t bound_without_slack(struct mw_account *a, unsigned account) {
-    uint64_t bound = 0;
-    for (int i = 0; i < RAISES; i++) {
+    uint64_t bound = 0, moves = 0;
+    for (int i = 0; i < TRIES; i++) {
+        if (i) sched_yield();
         take_all_slack(a, account);
         uint64_t settled = atomic_load_explicit(&a->settled, memory_order_acquire);
         bound = atomic_load_explicit(&a->bound, memory_order_acquire);
-        if (mw_get(&a->settling) == settled) break;
+        moves = mw_get(&a->settling) - settled;
+        if ((int64_t)moves <= 0) return bound;
     }
+    mw_add(&a->settled, moves);
     return bound;
 }
 

@@ -15,6 +15,7 @@
 #include <sys/mman.h>
 #include <sys/resource.h>
 #include <sys/stat.h>
+#include <sys/syscall.h>
 #include <time.h>
 #include <unistd.h>
 
@@ -64,12 +65,17 @@ static int allocate(int fd, uint64_t offset, uint64_t bytes) {
     return error;
 }
 
+// fstat is a function of glibc 2.33; the system call fills the same struct on x86-64 and AArch64.
+static bool status(int fd, struct stat *st) {
+    return syscall(SYS_fstat, fd, st) == 0;
+}
+
 // A program that closes all descriptors may get our number for a file of its own, which must not
 // be made longer.
 static bool is_ledger(int fd) {
     struct stat st;
     int saved = errno;
-    bool is = fstat(fd, &st) == 0 && st.st_dev == ledger_device && st.st_ino == ledger_inode;
+    bool is = status(fd, &st) && st.st_dev == ledger_device && st.st_ino == ledger_inode;
     errno = saved;
     return is;
 }
@@ -128,7 +134,7 @@ int mw_ledger_create(const struct mw_ledger_place *place) {
     struct stat st;
     if (fd < 0) return -errno;
     fd = move_high(fd);
-    int error = fstat(fd, &st) != 0 ? errno : allocate(fd, 0, MW_HEADER_BYTES);
+    int error = !status(fd, &st) ? errno : allocate(fd, 0, MW_HEADER_BYTES);
     struct mw_header *h = error ? NULL : reserve(fd, place->max_bytes);
     if (!error && !h) error = ENOMEM;
     if (!error) {
@@ -171,13 +177,16 @@ void mw_ledger_discard(void) {
 void *mw_ledger_grow(enum mw_chunk_kind kind, uint32_t count, uint64_t bytes) {
     struct mw_header *h = mw_ledger;
     bytes = (bytes + 4095) & ~UINT64_C(4095);
-    uint64_t offset = mw_add(&used_bytes, bytes);
-    mw_add(&h->file_bytes, bytes);
-    int error = ENOSPC;
-    if (!is_ledger(ledger_fd))
-        error = EBADF;
-    else if (offset + bytes <= reserved_bytes)
+    uint64_t offset = mw_get(&used_bytes);
+    int error = is_ledger(ledger_fd) ? 0 : EBADF;
+    // What does not fit takes nothing away from smaller growth later.
+    do
+        if (offset + bytes > reserved_bytes) error = ENOSPC;
+    while (!error && !atomic_compare_exchange_weak(&used_bytes, &offset, offset + bytes));
+    if (!error) {
+        mw_add(&h->file_bytes, bytes);
         error = allocate(ledger_fd, offset, bytes);
+    }
     uint32_t claim = error ? MW_CHUNKS : mw_add(&chunk_claims, 1);
     if (claim >= MW_CHUNKS) {
         mw_set(&h->growth_errno, error ? error : ENOSPC);

@@ -270,8 +270,8 @@ static_assert(sizeof(struct mw_device) == 272, "");
 #define MW_CONTEXTS 64u
 struct mw_context {
     _Atomic uint32_t state; // 0 unused, 1 being filled, 2 live, 3 ended
-    int16_t device;
-    uint16_t primary;
+    _Atomic int16_t device;
+    _Atomic uint16_t primary;
     _Atomic uint64_t handle;
     _Atomic uint64_t created_ns, ended_ns;
 };
@@ -280,9 +280,9 @@ static_assert(sizeof(struct mw_context) == 32, "");
 #define MW_POOLS 128u
 struct mw_pool {
     _Atomic uint32_t state; // as mw_context
-    int16_t device;
-    uint8_t imported;
-    uint8_t space; // enum mw_space of its memory
+    _Atomic int16_t device;
+    _Atomic uint8_t imported;
+    _Atomic uint8_t space; // enum mw_space of its memory
     _Atomic uint64_t handle;
     // Attributes as the program last read them; observed_ns 0 = it never did.
     _Atomic uint64_t used, used_high, reserved_bytes, reserved_high, release_threshold, observed_ns;

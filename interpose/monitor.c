@@ -102,7 +102,12 @@ static int start_companion(void *argument) {
     _exit(0);
 }
 
-extern char **environ;
+// The environment as the program was started with: its array is never freed or moved, while another
+// thread may be in the midst of setenv, which moves the present one.
+static char **first_environment;
+__attribute__((constructor)) static void keep_environment(void) {
+    first_environment = environ;
+}
 
 static bool is_preload(const char *variable) {
     static const char name[] = "LD_PRELOAD=";
@@ -133,7 +138,8 @@ bool mw_companion_start(const char *program, char *const arguments[], bool wait)
     plan.environment = (char **)(memory + 2 * STACK_BYTES);
     plan.inner_stack_top = memory + STACK_BYTES;
     size_t n = 0;
-    for (char **e = environ; e && *e && n < MAX_ENV - 1; e++)
+    for (char **e = first_environment ? first_environment : environ; e && *e && n < MAX_ENV - 1;
+         e++)
         if (!is_preload(*e)) plan.environment[n++] = *e;
     plan.environment[n] = NULL;
     // Opened here and not by the companion: the process may be dead and reaped before that starts.

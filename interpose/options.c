@@ -7,6 +7,7 @@
 
 #include "text.h"
 
+#include <poll.h>
 #include <stddef.h>
 #include <stdlib.h>
 #include <unistd.h>
@@ -56,6 +57,9 @@ static void tell_wrong(const struct row *r, const char *value) {
     mw_put(&t, wanted[r->kind]);
     if (r->words) mw_put(&t, r->words);
     mw_put(&t, "; the default is used\n");
+    // Only where it can neither block nor raise SIGPIPE: a pipe that is full, or that nobody reads.
+    struct pollfd standard_error = {.fd = STDERR_FILENO, .events = POLLOUT};
+    if (poll(&standard_error, 1, 0) != 1 || standard_error.revents != POLLOUT) return;
     ssize_t ignored = write(STDERR_FILENO, line, (size_t)(t.at - line));
     (void)ignored;
 }

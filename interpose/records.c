@@ -332,7 +332,8 @@ void mw_records_take_all(bool (*match)(const struct mw_taken *, void *),
             struct mw_taken t = {
                 .key = mw_commit_key(c), .class_ = mw_commit_class(c), .found = true};
             load_fields(&s->slots[i], &t);
-            if (!match(&t, context)) continue;
+            mw_fence(memory_order_acquire); // the second look must not move up
+            if (mw_get(&s->slots[i].commit) != c || !match(&t, context)) continue;
             uint64_t hash = hash_key(t.class_, t.key);
             uint32_t bucket = i / MW_BUCKET_SLOTS;
             struct position at = {

@@ -30,6 +30,7 @@
 #include <string.h>
 #include <sys/auxv.h>
 #include <sys/mman.h>
+#include <sys/prctl.h>
 #include <sys/statvfs.h>
 #include <sys/syscall.h>
 #include <sys/utsname.h>
@@ -39,6 +40,16 @@
 #ifndef MADV_WIPEONFORK
 #    define MADV_WIPEONFORK 18 // Linux 4.14
 #endif
+#ifndef RENAME_NOREPLACE
+#    define RENAME_NOREPLACE 1 // Linux 3.15
+#endif
+#ifndef SYS_renameat2
+#    ifdef __x86_64__
+#        define SYS_renameat2 316
+#    else
+#        define SYS_renameat2 276 // the number of AArch64 and newer architectures
+#    endif
+#endif
 #ifndef MEMWATCH_VERSION
 #    define MEMWATCH_VERSION "0"
 #endif
@@ -47,6 +58,8 @@
 
 static _Atomic uint32_t word_before_start = MW_OFF; // until the constructor ran, and if it cannot
 _Atomic uint32_t *mw_wake_word = &word_before_start;
+
+static void start(void);
 
 static char ledger_path[PATH_BYTES + 128];
 static char unfinished_path[PATH_BYTES + 136]; // what it is called until it is complete
@@ -166,6 +179,12 @@ static bool has_room(const char *folder) {
 static int create_in(const char *folder) {
     for (unsigned attempt = 0; attempt < 8; attempt++) {
         struct mw_text t = mw_text(ledger_path, sizeof ledger_path);
+        if (*folder != '/') { // the program may change its directory
+            char here[PATH_BYTES];
+            if (!getcwd(here, sizeof here)) return -errno;
+            mw_put(&t, here);
+            mw_put(&t, "/");
+        }
         file_name(&t, folder, attempt);
         if (t.full) return -ENAMETOOLONG;
         t = mw_text(unfinished_path, sizeof unfinished_path);
@@ -184,7 +203,9 @@ static int create_ledger(void) {
         if (fd >= 0) return fd;
     }
     const char *runtime = getenv("XDG_RUNTIME_DIR"), *temporary = getenv("TMPDIR");
-    const char *folders[] = {runtime, "/dev/shm", temporary, "/tmp", options.dir, "."};
+    // Not XDG_RUNTIME_DIR first: it is removed when the user's last session ends, and a program
+    // that was left running would lose its ledger.
+    const char *folders[] = {"/dev/shm", runtime, temporary, "/tmp", options.dir, "."};
     for (size_t i = 0; i < sizeof folders / sizeof folders[0]; i++) {
         if (!folders[i] || !*folders[i] || !has_room(folders[i])) continue;
         int fd = create_in(folders[i]);
@@ -200,9 +221,19 @@ static void lock_ledger(int fd) {
     fcntl(fd, F_SETLK, &lock);
 }
 
+// As an orphan the companion becomes a child of the process that adopts orphans. If that is this
+// one (PID 1 of a container, a subreaper), the program's own wait() would wait for a process that
+// waits for the program, and PID 1's end is the companion's too.
+static bool adopts_orphans(void) {
+    int subreaper = 0;
+    prctl(PR_GET_CHILD_SUBREAPER, &subreaper);
+    return getpid() == 1 || subreaper;
+}
+
 static void start_monitor(void) {
     companion_runs = false;
-    if (!options.monitor || !mw_companion_find(options.program, companion, sizeof companion))
+    if (!options.monitor || adopts_orphans() ||
+        !mw_companion_find(options.program, companion, sizeof companion))
         return;
     char pid[24];
     struct mw_text t = mw_text(pid, sizeof pid);
@@ -210,6 +241,21 @@ static void start_monitor(void) {
     char *const arguments[] = {"memwatch", "monitor", "--ledger", ledger_path, "--pid",
                                pid,        "--pidfd", "3",        NULL};
     companion_runs = mw_companion_start(companion, arguments, false);
+}
+
+// The name may be taken by a process with the same pid in another namespace: its ledger stays.
+static bool take_name(void) {
+    size_t length = strlen(ledger_path);
+    for (char c = 'a'; c <= 'z'; c++) {
+        // Not link and unlink: /proc/PID/maps would go on showing the first name, as deleted, and
+        // there the monitor looks whether the process still has its ledger.
+        if (syscall(SYS_renameat2, AT_FDCWD, unfinished_path, AT_FDCWD, ledger_path,
+                    RENAME_NOREPLACE) == 0)
+            return true;
+        if (errno != EEXIST) break;
+        ledger_path[length - sizeof ".ledger"] = c; // the last digit of the time
+    }
+    return rename(unfinished_path, ledger_path) == 0; // an old kernel or file system
 }
 
 // Threads that asked for what the doors saw to be copied into the ledger (mw_doors_changed).
@@ -228,7 +274,7 @@ static bool make_ledger(void) {
     bool complete = write_api_names();
     atomic_store_explicit(&mw_ledger->life, MW_LIFE_READY, memory_order_release);
     // The file gets its name when a reader can use it: a process may be killed here as well.
-    complete = complete && rename(unfinished_path, ledger_path) == 0;
+    complete = complete && take_name();
     if (!complete) {
         unlink(unfinished_path);
         mw_ledger_discard(); // its room, too: the disk may be full
@@ -238,6 +284,8 @@ static bool make_ledger(void) {
 
 bool mw_wake(void) {
     uint32_t state = MW_INERT;
+    // A library that is linked allocates in a constructor, and those run before ours.
+    if (mw_unlikely(mw_wake_word == &word_before_start)) start();
     if (!atomic_compare_exchange_strong(mw_wake_word, &state, MW_WAKING)) {
         // Another thread is at it. Its events must not be lost, nor ours: wait, but not for ever.
         for (int i = 0; i < 1000 && state == MW_WAKING; i++) {
@@ -255,6 +303,7 @@ bool mw_wake(void) {
     bool made = !mw_doors_second_copy() && make_ledger();
     atomic_store_explicit(mw_wake_word, made ? MW_AWAKE : MW_OFF, memory_order_release);
     if (made) {
+        mw_context_publish(mw_ledger); // what others noted meanwhile
         mw_doors_changed();
         start_monitor();
     }
@@ -331,8 +380,9 @@ static void render(void *unused) {
 extern int __cxa_atexit(void (*)(void *), void *, void *);
 
 __attribute__((constructor)) static void start(void) {
+    static _Atomic bool started;
     // In a setuid program the environment is not trusted: stay off.
-    if (getauxval(AT_SECURE)) return;
+    if (atomic_exchange(&started, true) || getauxval(AT_SECURE)) return;
     mw_doors_init();
     mw_options_read(&options, false);
     mw_deepbind_clear = (int)options.deepbind; // plug-ins are opened long before the first event

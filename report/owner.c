@@ -12,6 +12,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/stat.h>
 #include <sys/wait.h>
 #include <time.h>
 #include <unistd.h>
@@ -25,7 +26,10 @@ static int open_ledger(const char *ledger, int mode, struct owner *out) {
     int fd = open(ledger, mode | O_CLOEXEC | O_NOFOLLOW | O_NONBLOCK);
     if (fd < 0) return -1;
     struct mw_header h;
-    if (pread(fd, &h, IDENTITY_BYTES, 0) != (ssize_t)IDENTITY_BYTES ||
+    struct stat st;
+    // In a folder that all may write to, somebody else's file may bear the name of ours.
+    if (fstat(fd, &st) != 0 || !S_ISREG(st.st_mode) || st.st_uid != geteuid() ||
+        pread(fd, &h, IDENTITY_BYTES, 0) != (ssize_t)IDENTITY_BYTES ||
         memcmp(h.magic, MW_MAGIC, sizeof h.magic) != 0 || h.format != MW_FORMAT ||
         h.order != MW_ORDER) {
         close(fd);

@@ -57,7 +57,7 @@ void report_folders(const char *configured, const char *cwd, struct report_folde
     out->count = 0;
     if (*configured == '/') {
         add_folder(out, configured, "", true);
-    } else if (*configured) {
+    } else if (*configured && *cwd) { // an unknown cwd would make it a folder of the root
         snprintf(relative, sizeof relative, "/%s", configured);
         add_folder(out, cwd, relative, true);
     }

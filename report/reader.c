@@ -243,14 +243,21 @@ static enum reader_status read_directory(struct reader *r) {
     return READER_OK;
 }
 
-enum reader_status reader_refresh(struct reader *r) {
+static enum reader_status file_size(struct reader *r) {
     struct stat st;
     if (fstat(r->fd, &st) != 0) return failed(r, READER_UNREADABLE, "%s", strerror(errno));
     r->file_bytes = (uint64_t)st.st_size;
     if (r->file_bytes > MAX_FILE_BYTES)
         return failed(r, READER_DAMAGED, "larger than any ledger: %llu bytes",
                       (unsigned long long)r->file_bytes);
-    enum reader_status status = read_header(r);
+    return READER_OK;
+}
+
+enum reader_status reader_refresh(struct reader *r) {
+    enum reader_status status = file_size(r);
+    if (status == READER_OK) status = read_header(r);
+    // Again: a living file may have grown by a chunk that the header already tells.
+    if (status == READER_OK) status = file_size(r);
     return status == READER_OK ? read_directory(r) : status;
 }
 

@@ -28,7 +28,7 @@
 #include <time.h>
 #include <unistd.h>
 
-enum { MAX_THREADS = 8, MAX_REPEATS = 64, BATCH = 512, BATCHES = 4, UNKNOWN_FREES = 200000 };
+enum { MAX_THREADS = 8, MAX_REPEATS = 64, BATCH = 512, BATCHES = 8, UNKNOWN_FREES = 200000 };
 enum side { BARE, WATCHED, SIDES };
 
 struct functions {

@@ -1,9 +1,9 @@
 // SPDX-License-Identifier: Apache-2.0
 //
 // Uses GPU memory from several threads: faults [-l] [-w FIFO] [-c FILE] BLOCKS. Holds some blocks,
-// says "ready", goes on allocating and freeing, holds BLOCKS blocks at once, frees them. Prints how
-// many calls failed and how many changed errno, so that a run in which something goes wrong in the
-// recorder can be compared with one that has no recorder.
+// says "ready", goes on allocating and freeing, frees the first ones, holds BLOCKS blocks at once,
+// frees them. Prints how many calls failed and how many changed errno, so that a run in which
+// something goes wrong in the recorder can be compared with one that has no recorder.
 //   -l       linear memory only: for other kinds the simulated GPU needs descriptors and files
 //   -w FIFO  when ready, waits until somebody has opened and closed FIFO
 //   -c FILE  when ready, closes all descriptors but the standard ones and has FILE in their places
@@ -20,7 +20,7 @@
 #include <stdlib.h>
 #include <unistd.h>
 
-enum { THREADS = 3, ROUNDS = 1500, HELD = 64, AN_ERRNO = 77 };
+enum { THREADS = 3, ROUNDS = 1500, HELD = 64, EARLY = 2000, AN_ERRNO = 77 };
 
 static bool linear_only;
 static CUcontext context;
@@ -126,10 +126,14 @@ static void replace_descriptors(const char *path) {
         if (fd != file) dup2(file, fd);
 }
 
-static void hold(size_t blocks) {
+static CUdeviceptr *hold(size_t blocks) {
     CUdeviceptr *held = calloc(blocks, sizeof *held);
     if (!held) abort();
     for (size_t i = 0; i < blocks; i++) held[i] = allocate(512);
+    return held;
+}
+
+static void let_go(CUdeviceptr *held, size_t blocks) {
     for (size_t i = 0; i < blocks; i++) CALL(cuMemFree(held[i]));
     free(held);
 }
@@ -158,13 +162,15 @@ int main(int argc, char **argv) {
     CALL(cuInit(0));
     CALL(cuDevicePrimaryCtxRetain(&context, 0));
     CALL(cuCtxSetCurrent(context));
-    for (int i = 0; i < HELD; i++) allocate(1 << 16);
+    CUdeviceptr *early = hold(EARLY);
     puts("ready");
     fflush(stdout);
     if (fifo) wait_until_closed(fifo);
     if (file) replace_descriptors(file);
     churn_in_threads();
-    hold(strtoul(argv[optind], NULL, 10));
+    let_go(early, EARLY);
+    size_t blocks = strtoul(argv[optind], NULL, 10);
+    let_go(hold(blocks), blocks);
     printf("failed: %d, errno changed: %d\n", failed, errno_changed);
     return 3;
 }

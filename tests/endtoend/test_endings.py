@@ -10,7 +10,7 @@ import subprocess
 import sys
 
 import pytest
-from conftest import BUILD, SIMGPU, compare_with_books, load_report, wait_for
+from conftest import BUILD, SANITIZE, SIMGPU, compare_with_books, load_report, wait_for
 
 ENDINGS = BUILD / "tests" / "endtoend" / "endings"
 RANKS = {
@@ -62,6 +62,17 @@ def end_of(report):
 def live(report):
     return {(row["device"], row["space"]): row["live_bytes"] for row in report["totals"]}
 
+
+def unless_sanitized_with(kinds, reason):
+    return pytest.mark.skipif(SANITIZE in kinds, reason=f"SANITIZE={SANITIZE}: {reason}")
+
+
+not_in_thread_sanitizer = unless_sanitized_with(
+    ["thread"], "its runtime cannot be preloaded into other programs"
+)
+not_sanitized = unless_sanitized_with(
+    ["thread", "address,undefined"], "a sanitizer mistakes what a cancelled thread leaves on its stack"
+)
 
 # --- one process -------------------------------------------------------------------------------
 
@@ -168,6 +179,7 @@ def test_a_daemon_is_recorded_though_its_starter_is_gone(end_both):
     check(reports[pid], result.books_of(pid))
 
 
+@not_in_thread_sanitizer
 def test_programs_started_in_every_way_while_threads_allocate(end_both):
     """fork, vfork, posix_spawn and system work as ever, and what they run has no ledger."""
     result = end_both([ENDINGS, "start-programs"])
@@ -179,7 +191,7 @@ def test_programs_started_in_every_way_while_threads_allocate(end_both):
 # --- threads -----------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("ending", ["threads-end", "threads-cancelled"])
+@pytest.mark.parametrize("ending", ["threads-end", pytest.param("threads-cancelled", marks=not_sanitized)])
 def test_what_a_thread_left_is_still_told_when_it_is_gone(end_both, ending):
     result = end_both([ENDINGS, ending])
     report = final_reports(result, 1)[result.pid]
@@ -189,6 +201,7 @@ def test_what_a_thread_left_is_still_told_when_it_is_gone(end_both, ending):
     assert sum(thread["live_bytes"] for thread in report["threads"]) == sum(live(report).values())
 
 
+@not_sanitized
 def test_a_thread_cancelled_anywhere_stops_nobody(end_both):
     """Asynchronous cancellation strikes at any instruction, within the library's own stores too.
 

@@ -2,11 +2,9 @@
 """What the library follows instead of asking the driver (contexts, captures, pools) stays true when
 programs take unusual turns, and threads and processes may end in the middle of their allocations."""
 
-import json
-
 import pytest
 
-from conftest import BUILD, SIMGPU, compare_with_books, load_report, wait_for
+from conftest import BUILD, SIMGPU, compare_with_books
 
 HAZARDS = BUILD / "tests" / "hazards"
 MIB, GIB = 1 << 20, 1 << 30

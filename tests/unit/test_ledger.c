@@ -317,6 +317,16 @@ static void short_threads_share_a_block_of_counters(void **state) {
     assert_consistent();
 }
 
+static void a_length_that_somebody_overwrote_does_not_move_what_is_added(void **state) {
+    (void)state;
+    const uint64_t length = mw_ledger->file_bytes, wrong[] = {0, 8, length - 4096, UINT64_MAX - 7};
+    const char *end = (const char *)mw_ledger + length;
+    for (unsigned i = 0; i < sizeof wrong / sizeof wrong[0]; i++) {
+        mw_ledger->file_bytes = wrong[i];
+        assert_ptr_equal(mw_ledger_grow(MW_CHUNK_PLACES, 1, 4096), end + i * 4096);
+    }
+}
+
 int main(void) {
 #define TEST(name) cmocka_unit_test_setup(name, fresh_ledger)
     const struct CMUnitTest tests[] = {
@@ -331,6 +341,7 @@ int main(void) {
         TEST(the_slack_of_a_pitched_allocation_is_kept),
         TEST(eight_threads_leave_exact_sums),
         TEST(short_threads_share_a_block_of_counters),
+        TEST(a_length_that_somebody_overwrote_does_not_move_what_is_added),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -167,37 +167,41 @@ CUresult sim_cuDeviceGraphMemTrim(CUdevice device) {
     return CUDA_SUCCESS;
 }
 
+// One of a device's totals, or NULL. The lock is held.
+static uint64_t *total_of(CUdevice device, CUgraphMem_attribute attr) {
+    switch (attr) {
+    case CU_GRAPH_MEM_ATTR_USED_MEM_CURRENT:
+        return &totals[device].used;
+    case CU_GRAPH_MEM_ATTR_USED_MEM_HIGH:
+        return &totals[device].used_high;
+    case CU_GRAPH_MEM_ATTR_RESERVED_MEM_CURRENT:
+        return &totals[device].reserved;
+    case CU_GRAPH_MEM_ATTR_RESERVED_MEM_HIGH:
+        return &totals[device].reserved_high;
+    default:
+        return NULL;
+    }
+}
+
 CUresult sim_cuDeviceGetGraphMemAttribute(CUdevice device, CUgraphMem_attribute attr, void *value) {
     if (!value) return CUDA_ERROR_INVALID_VALUE;
     if (!device_exists(device)) return CUDA_ERROR_INVALID_DEVICE;
-    cuuint64_t *answer = value;
-    switch (attr) {
-    case CU_GRAPH_MEM_ATTR_USED_MEM_CURRENT:
-        *answer = totals[device].used;
-        break;
-    case CU_GRAPH_MEM_ATTR_USED_MEM_HIGH:
-        *answer = totals[device].used_high;
-        break;
-    case CU_GRAPH_MEM_ATTR_RESERVED_MEM_CURRENT:
-        *answer = totals[device].reserved;
-        break;
-    case CU_GRAPH_MEM_ATTR_RESERVED_MEM_HIGH:
-        *answer = totals[device].reserved_high;
-        break;
-    default:
-        return CUDA_ERROR_INVALID_VALUE;
-    }
-    return CUDA_SUCCESS;
+    pthread_mutex_lock(&lock);
+    const uint64_t *total = total_of(device, attr);
+    if (total) *(cuuint64_t *)value = *total;
+    pthread_mutex_unlock(&lock);
+    return total ? CUDA_SUCCESS : CUDA_ERROR_INVALID_VALUE;
 }
 
+// Only the high marks can be set, and only to the present value, by writing 0.
 CUresult sim_cuDeviceSetGraphMemAttribute(CUdevice device, CUgraphMem_attribute attr, void *value) {
-    if (!value || *(cuuint64_t *)value != 0) return CUDA_ERROR_INVALID_VALUE;
+    bool is_high =
+        attr == CU_GRAPH_MEM_ATTR_USED_MEM_HIGH || attr == CU_GRAPH_MEM_ATTR_RESERVED_MEM_HIGH;
+    if (!value || *(cuuint64_t *)value != 0 || !is_high) return CUDA_ERROR_INVALID_VALUE;
     if (!device_exists(device)) return CUDA_ERROR_INVALID_DEVICE;
-    if (attr == CU_GRAPH_MEM_ATTR_USED_MEM_HIGH)
-        totals[device].used_high = totals[device].used;
-    else if (attr == CU_GRAPH_MEM_ATTR_RESERVED_MEM_HIGH)
-        totals[device].reserved_high = totals[device].reserved;
-    else
-        return CUDA_ERROR_INVALID_VALUE;
+    pthread_mutex_lock(&lock);
+    *total_of(device, attr) =
+        attr == CU_GRAPH_MEM_ATTR_USED_MEM_HIGH ? totals[device].used : totals[device].reserved;
+    pthread_mutex_unlock(&lock);
     return CUDA_SUCCESS;
 }
