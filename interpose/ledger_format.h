@@ -130,8 +130,8 @@ static inline uint64_t mw_unpack_slack(uint64_t packed) {
     return (packed >> 5 & 0x7ffff) << (packed & 31);
 }
 
-// A segment of n slots (a power of two) is the records, then one struct mw_bucket per
-// MW_BUCKET_SLOTS slots, which only the library uses.
+// A segment of n slots (a power of two) is the records, then a struct mw_bucket for each
+// MW_BUCKET_SLOTS slots, which only the library uses and may space out.
 // tag: who may touch the slot. 0 free; 1 being filled or emptied by the thread whose
 // compare-and-swap stored the 1; else live, and a byte of its key's hash.
 // overflow: how many live records had their home in this bucket or before and lie behind it. A
