@@ -11,9 +11,9 @@
 // thread did is the difference to the `before_` fields.
 //
 // Interned tables (sites, places, accounts) are small and only grow; entry 0 stands for "does not
-// fit" (sites) or "unknown" (places). An entry is claimed by compare-and-swap and filled by the
-// claimer; who meets it half-filled claims another one, so that nobody waits; a reader adds up
-// duplicates by content.
+// fit" (sites) or "unknown" (places). An entry of these two is claimed by compare-and-swap and
+// filled by the claimer; who meets it half-filled claims another one, so that nobody waits; a
+// reader adds up duplicates by content.
 #include "floor.h"
 #include "ledger.h"
 #include "startup.h"
@@ -343,18 +343,31 @@ MW_INLINE void tally(_Atomic uint64_t *counter, uint64_t n) {
 
 // ---- interned tables -------------------------------------------------------------------------
 
+// What says which account an entry is, stored as one word: two entries for one account would have
+// a peak each, and a sum of peaks that were never reached together.
+union account_name {
+    struct {
+        uint32_t state;
+        int16_t device;
+        uint8_t space, reserved;
+    } part;
+    uint64_t word;
+};
+static_assert(offsetof(struct mw_account, device) == 4 && offsetof(struct mw_account, space) == 6,
+              "as in struct mw_account");
+typedef uint64_t __attribute__((may_alias)) aliased_word;
+
 unsigned mw_account_of(int device, enum mw_space space) {
+    const union account_name name = {.part = {2, (int16_t)device, (uint8_t)space, 0}};
     struct mw_account *table = mw_ledger->account;
     for (unsigned i = 0; i < MW_ACCOUNTS - 1; i++) {
-        uint32_t state = atomic_load_explicit(&table[i].state, memory_order_acquire);
-        if (state == 0) {
-            if (!atomic_compare_exchange_strong(&table[i].state, &state, 1)) continue;
-            table[i].device = (int16_t)device;
-            table[i].space = (uint8_t)space;
-            atomic_store_explicit(&table[i].state, 2, memory_order_release);
+        struct mw_account *a = &table[i];
+        aliased_word none = 0;
+        if (atomic_load_explicit(&a->state, memory_order_acquire) == 0 &&
+            __atomic_compare_exchange_n((aliased_word *)&a->state, &none, name.word, false,
+                                        __ATOMIC_ACQ_REL, __ATOMIC_ACQUIRE))
             return i;
-        }
-        if (state == 2 && table[i].device == device && table[i].space == space) return i;
+        if (a->device == device && a->space == space) return i;
     }
     mw_lost(MW_LOSS_ACCOUNTS, 1);
     return MW_ACCOUNTS - 1;
