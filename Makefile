@@ -45,7 +45,7 @@ all: $(B)/libmemwatch.so $(B)/memwatch
 # Each build.mk adds what it builds for the tests.
 ALL :=
 include tools/build.mk
-include interpose/build.mk report/build.mk tests/build.mk $(wildcard tests/*/build.mk) examples/build.mk
+include interpose/build.mk knowledge/build.mk report/build.mk tests/build.mk $(wildcard tests/*/build.mk) examples/build.mk
 
 .DELETE_ON_ERROR:
 .PHONY: everything demo test test-built test-sanitizers test-arm64 test-driver bench install clean

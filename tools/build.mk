@@ -64,8 +64,8 @@ $(DEPS_DIR)/deps/cuda%.stamp: tools/fetch-cuda.py | $(PYTHON)
 
 # Plain `make` installs nothing; it says what to do.
 ifneq ($(filter all everything install test-built,$(or $(MAKECMDGOALS),all)),)
-ifneq ($(shell pkg-config --exists libcjson libelf || echo missing),)
-$(error memwatch needs cJSON and libelf, found by pkg-config: run `make deps`)
+ifneq ($(shell pkg-config --exists libcjson libelf libdw libpcre2-8 || echo missing),)
+$(error memwatch needs cJSON, elfutils and PCRE2, found by pkg-config: run `make deps`)
 endif
 endif
 
@@ -74,7 +74,7 @@ $(CUDA13_INC)/cuda.h: | $(call stamp,cuda13) ;
 $(CUDA12_INC)/cuda.h: | $(call stamp,cuda12) ;
 $(CUDA11_INC)/cuda.h: | $(call stamp,cuda11) ;
 
-C_SOURCES = $(shell find interpose report examples tests -name '*.[ch]' -o -name '*.cu')
+C_SOURCES = $(shell find interpose knowledge report examples tests -name '*.[ch]' -o -name '*.cc' -o -name '*.cu')
 
 format: $(call stamp,python)
 	$(CLANG_FORMAT) -i $(C_SOURCES)
@@ -84,10 +84,10 @@ check-format: $(call stamp,python)
 
 # clang-tidy judges what runs on users' machines; the checks are chosen in .clang-tidy. One file at a
 # time: in company its va_list check takes one file's state into the next.
-LINTED := $(wildcard interpose/*.c report/*.c)
+LINTED := $(wildcard interpose/*.c knowledge/*.c report/*.c)
 .PHONY: $(LINTED:%=lint-%)
 lint: check-format $(LINTED:%=lint-%)
 
 $(LINTED:%=lint-%): lint-%: % $(call stamp,packages-lint)
-	@clang-tidy --quiet $< -- $(WARN) -D_GNU_SOURCE -Iinterpose -Ireport -I$(B) \
-	    $(shell pkg-config --cflags libcjson libelf)
+	@clang-tidy --quiet $< -- $(WARN) -D_GNU_SOURCE -Iinterpose -Iknowledge -Ireport -I$(B) \
+	    $(shell pkg-config --cflags libcjson libelf libdw libpcre2-8)

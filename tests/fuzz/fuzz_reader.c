@@ -34,10 +34,14 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size) {
     int fd = memfd_create("input", MFD_CLOEXEC);
     if (!nowhere || fd < 0 || write(fd, data, size) != (ssize_t)size) abort();
     snprintf(path, sizeof path, "/proc/self/fd/%d", fd);
-    enum exit_code code = source_read(path, &s);
+    // Names of native frames are not looked for: whose files would that read?
+    struct naming naming = {resolver_new(NULL), 0, (enum sort_key)(size % SORTS)};
+    enum exit_code code = source_read(path, &naming, &s);
     summary_begin(&sum, nowhere, "folder");
     if (code == EXIT_OK) {
-        print_report(nowhere, s.report);
+        struct view view = {(enum sort_key)(size % SORTS), GROUP_SITE, 1 + size % 20, size % 2};
+        report_resolve(s.report, &naming);
+        for (; view.group < GROUPS; view.group++) print_report(nowhere, s.report, &view);
         summary_add(&sum, "file", s.report, s.check.ok);
         char *text = cJSON_PrintBuffered(s.report, 4096, true);
         assert(text);
@@ -48,6 +52,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size) {
     }
     cJSON_Delete(summary_end(&sum));
     source_free(&s);
+    resolver_free(naming.resolver);
     close(fd);
     return 0;
 }
@@ -92,6 +97,11 @@ static size_t somewhere(const struct builder *b, size_t size) {
         {(size_t)((char *)b->place - b->image), 8 * sizeof(struct mw_place)},
         {(size_t)((char *)b->record - b->image), 32 * sizeof(struct mw_record)},
         {(size_t)((char *)b->api - b->image), 8 * sizeof(struct mw_api)},
+        {b->arena - 1024, 1024}, // objects
+        {offsetof(struct mw_header, level), sizeof b->header->level},
+        {offsetof(struct mw_header, pool), 4 * sizeof(struct mw_pool)},
+        {offsetof(struct mw_header, device), 2 * sizeof(struct mw_device)},
+        {(size_t)((char *)builder_ring_at(b) - b->image), MW_RING_HEAD + 4096},
         {0, size},
     };
     size_t i = below(sizeof parts / sizeof parts[0]);
@@ -129,9 +139,11 @@ static char *report_text(const struct builder *b) {
     int fd = memfd_create("sample", MFD_CLOEXEC);
     if (fd < 0 || write(fd, b->image, b->bytes) != (ssize_t)b->bytes) abort();
     snprintf(path, sizeof path, "/proc/self/fd/%d", fd);
-    if (source_read(path, &s) != EXIT_OK) abort();
+    struct naming naming = {.resolver = resolver_new(NULL)};
+    if (source_read(path, &naming, &s) != EXIT_OK) abort();
     char *text = cJSON_PrintBuffered(s.report, 4096, true);
     source_free(&s);
+    resolver_free(naming.resolver);
     close(fd);
     return text;
 }
@@ -142,8 +154,8 @@ int main(int argc, char **argv) {
     state = argc > 2 ? strtoul(argv[2], NULL, 10) : 20250615;
     builder_sample(&b);
     struct mw_cell_page *page = builder_chunk(&b, MW_CHUNK_CELLS, 16, 16 * sizeof *page);
-    b.thread[1].more_cells = 4; // page 3, then page 5
-    page[3].cell[0].next_page = 6;
+    b.thread[1].cells.cell[2].next_page = 4; // page 3, then page 5
+    page[3].cell[1].next_page = 6;
     char *text = report_text(&b);
     size_t bytes = strlen(text);
     uint8_t *data = allocate(b.bytes > bytes ? b.bytes : bytes, 1);
