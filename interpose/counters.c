@@ -1,21 +1,17 @@
 // SPDX-License-Identifier: Apache-2.0
 //
-// Who allocated what: per-thread blocks of counters, sites, places and accounts.
+// Who allocated what: per-thread blocks of counters, and the events that change them.
 //
 // Every total is kept by the thread that causes it, with plain stores into its own cache lines; a
-// reader adds them up. Shared are only an account's bound and peak, which threads touch when their
-// slack does not do, and what others freed of a thread's blocks.
+// reader adds them up. Shared are only the bound and peak of an account or a site, which threads
+// touch when their slack does not do, and what others freed of a thread's blocks.
 //
 // A block of a thread that ended is taken over by a new thread once nothing of it is live: a
 // program that makes a million short threads needs one block. Its totals stay, and what the present
 // thread did is the difference to the `before_` fields.
-//
-// Interned tables (sites, places, accounts) are small and only grow; entry 0 stands for "does not
-// fit" (sites) or "unknown" (places). An entry of these two is claimed by compare-and-swap and
-// filled by the claimer; who meets it half-filled claims another one, so that nobody waits; a
-// reader adds up duplicates by content.
 #include "floor.h"
 #include "ledger.h"
+#include "stacks.h"
 #include "startup.h"
 #include "wake.h"
 
@@ -26,19 +22,16 @@
 #include <unistd.h>
 
 #define FIRST_THREADS 32u
-#define TABLE_ENTRIES 1024u
 #define LEVELS        11u // 32 << 10 blocks at most in the last chunk: 65504 in all
 
 static struct mw_thread *thread_chunk[LEVELS];
 static _Atomic uint32_t thread_level; // chunks made, of which the last may be in the making
 static _Atomic uint32_t threads_used; // blocks handed out at least once
 static _Atomic uint32_t recycle_from; // where the next search for an ended block begins
-static struct mw_site *sites;
-static struct mw_place *places;
 
-#define CELL_LEVELS 12u
+#define CELL_LEVELS 16u
 #define FIRST_PAGES 16u
-#define MAX_PAGES   (TABLE_ENTRIES / MW_CELLS + 2) // of one thread: there are no more sites
+#define MAX_DEPTH   15u // of a thread's tree of pages: a hash has two bits for each level
 static struct mw_cell_page *page_chunk[CELL_LEVELS];
 static _Atomic uint32_t page_level; // chunks made or in the making
 static _Atomic uint32_t pages_used;
@@ -46,73 +39,47 @@ static _Atomic uint32_t pages_used;
 // This thread's block and what it used last. Valid for one ledger (`epoch`).
 static _Thread_local __attribute__((tls_model("initial-exec"))) struct {
     struct mw_thread *block;
-    struct mw_cell *cell; // of `site`
-    uint32_t epoch;
-    uint16_t index;                 // of the block; 0 = shared
-    uint16_t cell_site;             // site of `cell`
-    uint16_t site, place;           // last interned
-    int16_t device;                 // of `place`
-    bool retry;                     // block 0 only until this call is done
-    bool ended;                     // the thread ran its exit handler
-    uint64_t context, stream, pool; // of `place`
+    struct mw_cell *cell; // of site `cell_site`
+    uint32_t epoch, cell_site;
+    uint16_t index; // of the block; 0 = shared
+    bool retry;     // block 0 only until this call is done
+    bool ended;     // the thread ran its exit handler
 } self;
 
 MW_STARTUP static pthread_key_t exit_key;
 MW_STARTUP static bool exit_key_made;
 
-void mw_counters_reset(void *threads, void *site_table, void *place_table) {
+bool mw_counters_reset(void) {
     memset(thread_chunk, 0, sizeof thread_chunk);
     memset(page_chunk, 0, sizeof page_chunk);
-    thread_chunk[0] = threads;
+    thread_chunk[0] =
+        mw_ledger_grow(MW_CHUNK_THREADS, FIRST_THREADS, FIRST_THREADS * sizeof(struct mw_thread));
+    if (!thread_chunk[0]) return false;
     mw_set(&thread_level, 1);
     mw_set(&threads_used, 1);
     mw_set(&recycle_from, 1);
     mw_set(&page_level, 0);
     mw_set(&pages_used, 0);
-    sites = site_table;
-    places = place_table;
-    // Entry 0 of each: what does not fit, what is not known.
-    sites[0] = (struct mw_site){
-        .state = 2, .api = UINT16_MAX, .driver_api = UINT16_MAX, .account = MW_ACCOUNTS - 1};
-    places[0] = (struct mw_place){.state = 2, .device = -1};
-    struct mw_thread *shared = thread_chunk[0];
-    mw_set(&shared->state, MW_THREAD_SHARED);
-    struct mw_account *rest = &mw_ledger->account[MW_ACCOUNTS - 1];
-    rest->device = -1;
-    atomic_store_explicit(&rest->state, 2, memory_order_release);
-}
-
-// Tables that grow by doubling: chunk k holds first << k entries.
-MW_INLINE uint32_t level_of(uint32_t index, uint32_t first) {
-    return 31u - (uint32_t)__builtin_clz(index / first + 1);
-}
-MW_INLINE uint32_t level_start(uint32_t level, uint32_t first) {
-    return first * ((1u << level) - 1);
+    mw_set(&thread_chunk[0]->state, MW_THREAD_SHARED);
+    return true;
 }
 
 // Indices that were read from the file are checked like any input: somebody may have scribbled over
 // it, and the watched program must not suffer from that.
 static struct mw_thread *thread_at(uint32_t index) {
-    uint32_t level = level_of(index, FIRST_THREADS);
+    uint32_t level = mw_level_of(index, FIRST_THREADS);
     if (level >= LEVELS) return NULL;
     struct mw_thread *chunk = __atomic_load_n(&thread_chunk[level], __ATOMIC_ACQUIRE);
-    return chunk ? chunk + (index - level_start(level, FIRST_THREADS)) : NULL;
-}
-
-const struct mw_site *mw_site_at(uint32_t index) {
-    return &sites[index < TABLE_ENTRIES ? index : 0];
-}
-const struct mw_place *mw_place_at(uint32_t index) {
-    return &places[index < TABLE_ENTRIES ? index : 0];
+    return chunk ? chunk + (index - mw_level_start(level, FIRST_THREADS)) : NULL;
 }
 
 // ---- threads ---------------------------------------------------------------------------------
 
 static struct mw_cell_page *page_at(uint32_t index) {
-    uint32_t level = level_of(index, FIRST_PAGES);
+    uint32_t level = mw_level_of(index, FIRST_PAGES);
     struct mw_cell_page *chunk =
         level < CELL_LEVELS ? __atomic_load_n(&page_chunk[level], __ATOMIC_ACQUIRE) : NULL;
-    return chunk ? chunk + (index - level_start(level, FIRST_PAGES)) : NULL;
+    return chunk ? chunk + (index - mw_level_start(level, FIRST_PAGES)) : NULL;
 }
 
 // Sums over a block's cells: what its threads did, in all.
@@ -120,22 +87,25 @@ struct sums {
     uint64_t allocations, bytes, frees, freed_bytes, own_frees;
 };
 
+static void sum_page(const struct mw_cell_page *page, struct sums *s, unsigned depth) {
+    for (uint32_t i = 0; i < MW_CELLS; i++) {
+        const struct mw_cell *c = &page->cell[i];
+        s->allocations += mw_get(&c->allocations);
+        s->bytes += mw_get(&c->bytes_in);
+        s->own_frees += mw_get(&c->own_frees);
+        s->frees += mw_get(&c->own_frees) + mw_get(&c->foreign_frees);
+        s->freed_bytes += mw_get(&c->own_bytes) + mw_get(&c->foreign_bytes);
+    }
+    for (uint32_t i = 0; i < MW_PAGE_CHILDREN && depth < MAX_DEPTH; i++) {
+        uint32_t child = mw_get(&page->cell[i].next_page);
+        const struct mw_cell_page *next = child ? page_at(child - 1) : NULL;
+        if (next) sum_page(next, s, depth + 1);
+    }
+}
+
 static struct sums sum_cells(const struct mw_thread *t) {
     struct sums s = {0};
-    const struct mw_cell_page *page = &t->cells;
-    uint32_t next = mw_get(&t->more_cells);
-    for (unsigned pages = 0; page && pages < MAX_PAGES; pages++) {
-        for (uint32_t i = 0; i < MW_CELLS; i++) {
-            const struct mw_cell *c = &page->cell[i];
-            s.allocations += mw_get(&c->allocations);
-            s.bytes += mw_get(&c->bytes_in);
-            s.own_frees += mw_get(&c->own_frees);
-            s.frees += mw_get(&c->own_frees) + mw_get(&c->foreign_frees);
-            s.freed_bytes += mw_get(&c->own_bytes) + mw_get(&c->foreign_bytes);
-        }
-        page = next ? page_at(next - 1) : NULL;
-        next = page ? mw_get(&page->cell[0].next_page) : 0;
-    }
+    sum_page(&t->cells, &s, 0);
     return s;
 }
 
@@ -175,7 +145,7 @@ static struct mw_thread *recycle(uint32_t *index) {
 static struct mw_thread *fresh_block(uint32_t *index, bool *soon) {
     uint32_t i = mw_get(&threads_used);
     for (;;) {
-        uint32_t level = level_of(i, FIRST_THREADS);
+        uint32_t level = mw_level_of(i, FIRST_THREADS);
         if (level >= LEVELS) return NULL;
         if (!__atomic_load_n(&thread_chunk[level], __ATOMIC_ACQUIRE)) {
             uint32_t expected = level;
@@ -219,9 +189,6 @@ static struct mw_thread *claim_block(void) {
     self.block = t;
     self.index = (uint16_t)index;
     self.cell = NULL;
-    self.site = self.place = 0;
-    self.context = self.stream = self.pool = 0;
-    self.device = -1;
     return t;
 }
 
@@ -238,7 +205,7 @@ static void thread_exits(void *unused) {
     atomic_store_explicit(&self.block->state, MW_THREAD_ENDED, memory_order_release);
 }
 
-void mw_counters_init(void) {
+MW_STARTUP_CODE void mw_counters_init(void) {
     // Made before the program's own keys, so its index is low enough that pthread_setspecific needs
     // no memory for it.
     exit_key_made = pthread_key_create && pthread_setspecific &&
@@ -286,7 +253,7 @@ void mw_in_flight(unsigned events) {
 static struct mw_cell_page *fresh_page(uint32_t *index) {
     uint32_t i = mw_get(&pages_used);
     do {
-        uint32_t level = level_of(i, FIRST_PAGES), expected = level;
+        uint32_t level = mw_level_of(i, FIRST_PAGES), expected = level;
         if (level >= CELL_LEVELS) return NULL;
         if (__atomic_load_n(&page_chunk[level], __ATOMIC_ACQUIRE)) continue;
         if (!atomic_compare_exchange_strong(&page_level, &expected, level + 1)) return NULL;
@@ -300,9 +267,10 @@ static struct mw_cell_page *fresh_page(uint32_t *index) {
     return page_at(i);
 }
 
-static struct mw_cell *cell_in(struct mw_cell_page *page, uint32_t site) {
-    for (uint32_t i = 0; i < MW_CELLS; i++) {
-        struct mw_cell *c = &page->cell[(site + i) % MW_CELLS];
+// A page's cell for a site, looked for in the few cells that its hash names.
+static struct mw_cell *cell_in(struct mw_cell_page *page, uint32_t hash, uint32_t site) {
+    for (uint32_t i = 0; i < 4; i++) {
+        struct mw_cell *c = &page->cell[(hash + i) % MW_CELLS];
         uint32_t have = mw_get(&c->site);
         if (have == 0 && atomic_compare_exchange_strong_explicit(
                              &c->site, &have, site + 1, memory_order_release, memory_order_relaxed))
@@ -313,25 +281,33 @@ static struct mw_cell *cell_in(struct mw_cell_page *page, uint32_t site) {
 }
 
 // This thread's cell for a site; NULL if none can be had (counted).
-static struct mw_cell *cell_for(uint32_t site) {
-    if (mw_likely(self.cell && self.cell_site == site)) return self.cell;
-    struct mw_thread *t = mw_thread_block();
-    struct mw_cell *c = cell_in(&t->cells, site);
-    _Atomic uint32_t *link = &t->more_cells;
-    for (unsigned pages = 0; !c; pages++) {
+static struct mw_cell *find_cell(uint32_t site) {
+    struct mw_cell_page *page = &mw_thread_block()->cells;
+    uint32_t hash = (uint32_t)(site * UINT64_C(0x9e3779b97f4a7c15) >> 32);
+    struct mw_cell *c = cell_in(page, site, site);
+    for (unsigned depth = 0; !c && depth < MAX_DEPTH; depth++) {
+        _Atomic uint32_t *link = &page->cell[hash >> 2 * depth & (MW_PAGE_CHILDREN - 1)].next_page;
         uint32_t next = mw_get(link), fresh = 0;
-        struct mw_cell_page *page = next ? page_at(next - 1) : fresh_page(&fresh);
-        if (!page || pages == MAX_PAGES) {
-            mw_lost(MW_LOSS_CELLS, 1);
-            return NULL;
-        }
-        if (!next) atomic_store_explicit(link, fresh + 1, memory_order_release);
-        c = cell_in(page, site);
-        link = &page->cell[0].next_page;
+        page = next ? page_at(next - 1) : fresh_page(&fresh);
+        if (!page) break;
+        // A block 0 is shared: another thread may have hung a page there meanwhile. Then that one
+        // is used, and the fresh one is never.
+        if (!next && !atomic_compare_exchange_strong(link, &next, fresh + 1))
+            page = page_at(next - 1);
+        if (!page) break;
+        c = cell_in(page, hash >> 7, site);
+    }
+    if (!c) {
+        mw_lost(MW_LOSS_CELLS, 1);
+        return NULL;
     }
     self.cell = c;
-    self.cell_site = (uint16_t)site;
+    self.cell_site = site;
     return c;
+}
+
+MW_INLINE struct mw_cell *cell_for(uint32_t site) {
+    return mw_likely(self.cell && self.cell_site == site) ? self.cell : find_cell(site);
 }
 
 MW_INLINE void tally(_Atomic uint64_t *counter, uint64_t n) {
@@ -339,99 +315,6 @@ MW_INLINE void tally(_Atomic uint64_t *counter, uint64_t n) {
         mw_own_add(counter, n);
     else
         mw_add(counter, n);
-}
-
-// ---- interned tables -------------------------------------------------------------------------
-
-// What says which account an entry is, stored as one word: two entries for one account would have
-// a peak each, and a sum of peaks that were never reached together.
-union account_name {
-    struct {
-        uint32_t state;
-        int16_t device;
-        uint8_t space, reserved;
-    } part;
-    uint64_t word;
-};
-static_assert(offsetof(struct mw_account, device) == 4 && offsetof(struct mw_account, space) == 6,
-              "as in struct mw_account");
-typedef uint64_t __attribute__((may_alias)) aliased_word;
-
-unsigned mw_account_of(int device, enum mw_space space) {
-    const union account_name name = {.part = {2, (int16_t)device, (uint8_t)space, 0}};
-    struct mw_account *table = mw_ledger->account;
-    for (unsigned i = 0; i < MW_ACCOUNTS - 1; i++) {
-        struct mw_account *a = &table[i];
-        aliased_word none = 0;
-        if (atomic_load_explicit(&a->state, memory_order_acquire) == 0 &&
-            __atomic_compare_exchange_n((aliased_word *)&a->state, &none, name.word, false,
-                                        __ATOMIC_ACQ_REL, __ATOMIC_ACQUIRE))
-            return i;
-        if (a->device == device && a->space == space) return i;
-    }
-    mw_lost(MW_LOSS_ACCOUNTS, 1);
-    return MW_ACCOUNTS - 1;
-}
-
-static uint32_t intern_site(const struct mw_birth *b) {
-    const struct mw_site *last = &sites[self.site];
-    if (mw_likely(last->api == b->api && last->driver_api == b->driver_api)) {
-        const struct mw_account *a = &mw_ledger->account[last->account % MW_ACCOUNTS];
-        if (a->device == b->device && a->space == b->space) return self.site;
-    }
-    uint16_t account = (uint16_t)mw_account_of(b->device, b->space);
-    uint32_t hash = (b->api * 31u + b->driver_api) * 31u + account;
-    for (uint32_t i = 0; i < TABLE_ENTRIES; i++) {
-        uint32_t index = (hash + i) % TABLE_ENTRIES;
-        struct mw_site *s = &sites[index];
-        uint32_t state = atomic_load_explicit(&s->state, memory_order_acquire);
-        if (state == 0) {
-            if (!atomic_compare_exchange_strong(&s->state, &state, 1)) continue;
-            s->api = b->api;
-            s->driver_api = b->driver_api;
-            s->account = account;
-            atomic_store_explicit(&s->state, 2, memory_order_release);
-            return self.site = (uint16_t)index;
-        }
-        if (state == 2 && s->api == b->api && s->driver_api == b->driver_api &&
-            s->account == account)
-            return self.site = (uint16_t)index;
-    }
-    mw_lost(MW_LOSS_SITES, 1);
-    return 0;
-}
-
-static uint32_t intern_place(const struct mw_birth *b) {
-    if (mw_likely(self.context == b->context && self.stream == b->stream && self.pool == b->pool &&
-                  self.device == b->device))
-        return self.place;
-    uint64_t hash = (b->context ^ b->stream * 3 ^ b->pool * 5) + (uint64_t)b->device;
-    hash = hash * UINT64_C(0x9e3779b97f4a7c15) >> 32;
-    uint32_t index = 0;
-    for (uint32_t i = 0; i < TABLE_ENTRIES; i++) {
-        struct mw_place *p = &places[(hash + i) % TABLE_ENTRIES];
-        uint32_t state = atomic_load_explicit(&p->state, memory_order_acquire);
-        if (state == 0) {
-            if (!atomic_compare_exchange_strong(&p->state, &state, 1)) continue;
-            p->device = (int16_t)b->device;
-            p->context = b->context;
-            p->stream = b->stream;
-            p->pool = b->pool;
-            atomic_store_explicit(&p->state, 2, memory_order_release);
-        } else if (state != 2 || p->context != b->context || p->stream != b->stream ||
-                   p->pool != b->pool || p->device != b->device) {
-            continue;
-        }
-        index = (uint32_t)(p - places);
-        break;
-    }
-    if (!index) mw_lost(MW_LOSS_PLACES, 1);
-    self.place = (uint16_t)index;
-    self.context = b->context;
-    self.stream = b->stream;
-    self.pool = b->pool;
-    self.device = (int16_t)b->device;
-    return index;
 }
 
 // ---- events ----------------------------------------------------------------------------------
@@ -480,7 +363,7 @@ static uint64_t bound_without_slack(struct mw_account *a, unsigned account) {
     return bound;
 }
 
-static uint64_t account_live(unsigned account) {
+uint64_t mw_account_live(unsigned account) {
     uint64_t live = mw_get(&mw_ledger->account[account].bound);
     uint32_t used = mw_get(&threads_used);
     for (uint32_t i = 0; i < used; i++) {
@@ -522,17 +405,63 @@ static void account_sub(struct mw_thread *self_block, unsigned account, uint64_t
     give_back_slack(a, atomic_exchange_explicit(slack, 0, memory_order_acq_rel));
 }
 
+// The same for a site, but the slack lies in the thread's own cell, where nobody takes it back: the
+// peak of a site that several threads use may be too high by it. Slack is also taken in advance,
+// though never beyond the peak, so that threads that only allocate seldom meet at the site.
+static void site_add(struct mw_site *site, struct mw_cell *c, uint64_t bytes) {
+    bool own = c && self.index; // a shared block's cells have several writers: no slack there
+    uint64_t have = own ? mw_get(&c->slack) : 0;
+    if (mw_likely(have >= bytes)) {
+        mw_set(&c->slack, have - bytes);
+        return;
+    }
+    uint64_t need = bytes - have, ahead = own ? SLACK_BLOCKS * bytes : 0;
+    uint64_t peak = mw_get(&site->peak);
+    if (mw_get(&site->bound) + need + ahead > peak) ahead = 0;
+    uint64_t bound = mw_add(&site->bound, need + ahead) + need + ahead;
+    if (own) mw_set(&c->slack, ahead);
+    while (mw_unlikely(bound > peak))
+        if (atomic_compare_exchange_weak_explicit(&site->peak, &peak, bound, memory_order_relaxed,
+                                                  memory_order_relaxed)) {
+            mw_set(&site->peak_ms, mw_now_ns() / 1000000);
+            return;
+        }
+}
+
+static void site_sub(struct mw_site *site, struct mw_cell *c, uint64_t bytes) {
+    uint64_t kept = bytes;
+    if (c && self.index) {
+        kept += mw_get(&c->slack);
+        bool keeps = kept <= SLACK_BYTES || kept / SLACK_BLOCKS <= bytes;
+        mw_set(&c->slack, keeps ? kept : 0);
+        if (mw_likely(keeps)) return;
+    }
+    mw_add(&site->bound, -kept);
+}
+
+// The classes of lifetimes: see MW_LIFETIME_ENDS.
+static void tally_lifetime(struct mw_cell *c, const struct mw_taken *t) {
+    static const uint64_t ends[MW_LIFETIMES - 1] = MW_LIFETIME_ENDS;
+    if (t->class_ == MW_CLASS_MAPPING) return; // whose record has no room for a time
+    uint64_t lived = mw_now_ns() / 1000000 - (t->birth & MW_BIRTH_MASK);
+    unsigned i = 0;
+    while (i < MW_LIFETIMES - 1 && lived >= ends[i]) i++;
+    mw_own_add(&c->lifetime[i], 1);
+}
+
 static void settle_free(const struct mw_taken *t) {
     uint64_t bytes = mw_taken_bytes(t);
-    uint32_t site = mw_taken_site(t), owner = mw_taken_thread(t);
-    unsigned account = mw_site_at(site)->account % MW_ACCOUNTS;
+    uint32_t index = mw_taken_site(t), owner = mw_taken_thread(t);
+    struct mw_site *site = mw_site_at(index);
+    unsigned account = site->account % MW_ACCOUNTS;
     struct mw_thread *block = mw_thread_block();
-    struct mw_cell *c = cell_for(site);
+    struct mw_cell *c = cell_for(index);
     // A shared block's frees are all "foreign" to it: its users cannot be told apart.
     bool own = owner == self.index;
     if (c) {
         tally(own ? &c->own_frees : &c->foreign_frees, 1);
         tally(own ? &c->own_bytes : &c->foreign_bytes, bytes);
+        tally_lifetime(c, t);
     }
     if (!own || !c) {
         struct mw_thread *owners = thread_at(owner);
@@ -540,21 +469,37 @@ static void settle_free(const struct mw_taken *t) {
         mw_add(&r->bytes, bytes);
         mw_add(&r->frees, 1);
     }
+    site_sub(site, c, bytes);
     account_sub(block, account, bytes);
+}
+
+// Saturated: 49 days.
+static uint32_t short_ms(uint64_t ms) {
+    return ms < UINT32_MAX ? (uint32_t)ms : UINT32_MAX;
+}
+
+static void tally_birth(struct mw_cell *c, uint64_t bytes, uint64_t ms) {
+    // A block 0's users may both be first: either time will do.
+    if (mw_unlikely(!mw_get(&c->allocations))) mw_set(&c->first_ms, short_ms(ms));
+    mw_set(&c->last_ms, short_ms(ms));
+    tally(&c->allocations, 1);
+    tally(&c->bytes_in, bytes);
 }
 
 void mw_born(const struct mw_birth *b) {
     struct mw_thread *block = mw_thread_block();
-    uint32_t site = intern_site(b), place = intern_place(b);
+    uint32_t index = mw_site_of(b, mw_stack_here()), place = mw_place_of(b);
+    struct mw_site *site = mw_site_at(index);
     uint64_t bytes = b->bytes < MW_MAX_BYTES ? b->bytes : MW_MAX_BYTES;
     uint64_t extra =
         b->references ? b->references : mw_pack_slack(bytes > b->asked ? bytes - b->asked : 0);
+    uint64_t ms = mw_now_ns() / 1000000;
     struct mw_taken record = {
         .key = mw_fold_key(b->key),
         .class_ = b->class_,
         .size = (uint64_t)place << 48 | bytes,
-        .owner = (uint64_t)b->flags << 48 | (uint64_t)self.index << 32 | site,
-        .birth = extra << 40 | (mw_now_ns() / 1000000 & ((UINT64_C(1) << 40) - 1)),
+        .owner = (uint64_t)b->flags << 48 | (uint64_t)self.index << 32 | index,
+        .birth = extra << 40 | (ms & MW_BIRTH_MASK),
     };
     if (b->class_ == MW_CLASS_MAPPING) record.birth = mw_fold_key(b->parent);
     if (mw_unlikely(b->key >> MW_KEY_BITS)) mw_lost(MW_LOSS_FOLDED, 1);
@@ -565,12 +510,12 @@ void mw_born(const struct mw_birth *b) {
         mw_lost(MW_LOSS_RECORDS, 1);
         mw_lost(MW_LOSS_RECORD_BYTES, bytes);
     }
-    struct mw_cell *c = cell_for(site);
-    if (c && recorded) {
-        tally(&c->allocations, 1);
-        tally(&c->bytes_in, bytes);
+    struct mw_cell *c = cell_for(index);
+    if (c && recorded) tally_birth(c, bytes, ms);
+    if (recorded) {
+        site_add(site, c, bytes);
+        account_add(block, site->account % MW_ACCOUNTS, bytes);
     }
-    if (recorded) account_add(block, mw_site_at(site)->account % MW_ACCOUNTS, bytes);
     if (mw_unlikely(stale.found)) {
         mw_lost(MW_LOSS_REUSED_KEYS, 1);
         settle_free(&stale);
@@ -596,7 +541,7 @@ void mw_move_to_pool(const struct mw_taken *taken, uint64_t pool) {
     struct mw_birth b = {.device = old->device, .context = old->context, .pool = pool};
     struct mw_taken moved = *taken;
     mw_thread_block();
-    moved.size = (uint64_t)intern_place(&b) << 48 | mw_taken_bytes(taken);
+    moved.size = (uint64_t)mw_place_of(&b) << 48 | mw_taken_bytes(taken);
     mw_put_back(&moved);
 }
 
@@ -605,7 +550,7 @@ void mw_failed(const struct mw_birth *b, uint32_t result, bool allocation) {
     struct mw_thread *t = mw_thread_block();
     unsigned account = MW_ACCOUNTS - 1;
     if (allocation) {
-        uint32_t site = intern_site(b);
+        uint32_t site = mw_site_of(b, mw_stack_here());
         struct mw_cell *c = cell_for(site);
         if (c) tally(&c->failed, 1);
         account = mw_site_at(site)->account % MW_ACCOUNTS;
@@ -618,7 +563,7 @@ void mw_failed(const struct mw_birth *b, uint32_t result, bool allocation) {
     mw_set(&f->when_ns, mw_now_ns());
     mw_set(&f->asked, allocation ? b->asked : 0);
     mw_set(&f->key, allocation ? 0 : b->key);
-    mw_set(&f->live, account_live(account));
+    mw_set(&f->live, mw_account_live(account));
     bool known =
         b->device >= 0 && b->device < (int)MW_DEVICES && mw_get(&h->device[b->device].info_n);
     mw_set(&f->device_free, known ? mw_get(&h->device[b->device].info_free) : UINT64_MAX);

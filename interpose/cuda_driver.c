@@ -42,7 +42,7 @@ MW_INLINE mwResult driver_end(const struct mw_call *call) {
 
 MW_INLINE void *next_definition(unsigned row) {
     void *real = atomic_load_explicit(&mw_next[row], memory_order_acquire);
-    return mw_likely(real) ? real : mw_doors_next(&mw_entries[row]);
+    return mw_likely(real) ? real : mw_doors_next(row);
 }
 
 #define RUNTIME(name, ...)

@@ -56,7 +56,7 @@ MW_INLINE mwResult runtime_end(const struct mw_call *call) {
 
 MW_INLINE void *next_definition(unsigned slot) {
     void *real = atomic_load_explicit(&mw_next[slot], memory_order_acquire);
-    return mw_likely(real) ? real : mw_doors_next(&mw_entries[slot]);
+    return mw_likely(real) ? real : mw_doors_next(slot);
 }
 
 #define WRAPPER(name, suffix, version, index, parameters, arguments, before, after)                \

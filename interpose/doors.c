@@ -17,10 +17,12 @@
 //
 // Look-ups happen before our constructor, inside other libraries' constructors, and while a
 // sanitizer's runtime is half set up: no malloc, no lock and no libc function on these ways but
-// dl_iterate_phdr (and dlvsym: see find_real).
+// dl_iterate_phdr (and dlvsym: see mw_doors_real).
 #include "doors.h"
 
 #include "floor.h"
+#include "options.h"
+#include "stack_native.h"
 #include "startup.h"
 #include "symbols.h"
 #include "text.h"
@@ -29,11 +31,11 @@
 #include <errno.h>
 
 struct mw_doors_seen mw_doors_seen;
-MW_STARTUP int mw_deepbind_clear;
 
 // The C library's own, for the tail jumps of doors.S.
 MW_STARTUP mw_pointer mw_real_dlsym, mw_real_dlopen;
 MW_STARTUP static mw_pointer real_dlclose;
+_Atomic uint64_t mw_doors_loads;
 typedef void *(*find_function)(void *handle, const char *name);
 
 // Bounds of this library in memory, from the linker.
@@ -96,20 +98,27 @@ MW_FLOORED(dlvsym)
 // for the program's next dlerror. It is preferred to reading the symbol tables because a
 // sanitizer's runtime intercepts dl_iterate_phdr and asks for dlsym before that interceptor works.
 // There is no dlvsym in musl, nor before glibc 2.34 in a program without libdl.
-static void find_real(mw_pointer *real, const char *name) {
+MW_STARTUP_CODE void mw_doors_real(mw_pointer *real, const char *name) {
     if (atomic_load_explicit(real, memory_order_relaxed)) return;
-    find_function libc_dlsym = NULL;
+    void *libc_dlsym = NULL;
 #ifdef MW_FLOOR
-    if (dlvsym) libc_dlsym = (find_function)dlvsym(RTLD_NEXT, "dlsym", MW_FLOOR);
+    MW_STARTUP static mw_pointer known;
+    MW_STARTUP static char name_of_it[] = "dlsym", oldest[] = MW_FLOOR;
+    libc_dlsym = load(&known);
+    if (!libc_dlsym && dlvsym) {
+        libc_dlsym = dlvsym(RTLD_NEXT, name_of_it, oldest);
+        atomic_store_explicit(&known, libc_dlsym, memory_order_release);
+    }
 #endif
-    void *found = libc_dlsym ? libc_dlsym(RTLD_NEXT, name) : behind_us(name);
+    void *found = libc_dlsym ? ((find_function)libc_dlsym)(RTLD_NEXT, name) : behind_us(name);
     atomic_store_explicit(real, found, memory_order_release);
 }
 
-void mw_doors_init(void) {
-    find_real(&mw_real_dlsym, "dlsym");
-    find_real(&mw_real_dlopen, "dlopen");
-    find_real(&real_dlclose, "dlclose");
+// Before the first use of a door, by the door: most processes use none. Idempotent, lock-free.
+__attribute__((visibility("hidden"))) void mw_doors_init(void) {
+    mw_doors_real(&mw_real_dlsym, "dlsym");
+    mw_doors_real(&mw_real_dlopen, "dlopen");
+    mw_doors_real(&real_dlclose, "dlclose");
 }
 
 // ---- a second copy of this library -----------------------------------------------------------
@@ -146,8 +155,8 @@ static bool name_fits(const char *symbol, const char *name, enum mw_door door) {
 }
 
 static bool fits_a_row(const char *name, enum mw_door door) {
-    for (unsigned i = 0; i < mw_entry_count; i++)
-        if (name_fits(mw_entries[i].name, name, door)) return true;
+    for (unsigned i = 0; i < MW_ENTRIES; i++)
+        if (name_fits(mw_entry(i).name, name, door)) return true;
     return false;
 }
 
@@ -204,36 +213,36 @@ static int fill_from(struct dl_phdr_info *info, size_t size, void *data) {
     }
     if (is_another_copy(&object)) return 0;
     bool is_driver = p->driver && object.bias == p->driver;
-    for (unsigned i = 0; (is_driver || p->after_us) && i < mw_entry_count; i++) {
-        const struct mw_entry *e = &mw_entries[i];
+    for (unsigned i = 0; (is_driver || p->after_us) && i < MW_ENTRIES; i++) {
+        const struct mw_entry e = mw_entry(i);
         bool wanted = p->after_us && p->next[i] != SETTLED;
-        if (!wanted && !(is_driver && e->driver)) continue;
-        void *found = mw_elf_find(&object, (struct mw_elf_name){e->name, p->hash[i]}, e->version);
-        if (found && wanted) settle(e->next, &p->next[i], found);
-        if (found && is_driver && e->driver) settle(e->driver, &p->driver_slot[i], found);
+        if (!wanted && !(is_driver && e.driver)) continue;
+        void *found = mw_elf_find(&object, (struct mw_elf_name){e.name, p->hash[i]}, e.version);
+        if (found && wanted) settle(e.next, &p->next[i], found);
+        if (found && is_driver && e.driver) settle(e.driver, &p->driver_slot[i], found);
     }
     return 0;
 }
 
 static void fill_slots(void) {
     struct pass p = {.driver = atomic_load(&driver_at)};
-    for (unsigned i = 0; i < mw_entry_count; i++) {
-        const struct mw_entry *e = &mw_entries[i];
-        p.hash[i] = mw_elf_name(e->name).hash;
-        p.next[i] = load(e->next);
-        p.driver_slot[i] = e->driver ? load(e->driver) : NULL;
+    for (unsigned i = 0; i < MW_ENTRIES; i++) {
+        const struct mw_entry e = mw_entry(i);
+        p.hash[i] = mw_elf_name(e.name).hash;
+        p.next[i] = load(e.next);
+        p.driver_slot[i] = e.driver ? load(e.driver) : NULL;
     }
     dl_iterate_phdr(fill_from, &p);
     // What was not found any more has been unloaded.
     bool driver_there = false;
-    for (unsigned i = 0; i < mw_entry_count; i++) {
-        const struct mw_entry *e = &mw_entries[i];
-        if (p.next[i] != SETTLED) settle(e->next, &p.next[i], NULL);
-        if (!e->driver) continue;
+    for (unsigned i = 0; i < MW_ENTRIES; i++) {
+        const struct mw_entry e = mw_entry(i);
+        if (p.next[i] != SETTLED) settle(e.next, &p.next[i], NULL);
+        if (!e.driver) continue;
         if (p.driver_slot[i] == SETTLED)
             driver_there = true;
         else
-            settle(e->driver, &p.driver_slot[i], NULL);
+            settle(e.driver, &p.driver_slot[i], NULL);
     }
     if (!driver_there) atomic_compare_exchange_strong(&driver_at, &p.driver, 0);
 }
@@ -259,10 +268,10 @@ static int look_for_owner(struct dl_phdr_info *info, size_t size, void *data) {
     struct owner_search *s = data;
     struct mw_elf object;
     if (!mw_elf_read(&object, info) || !mw_elf_contains(&object, s->pointer)) return 0;
-    for (unsigned i = 0; i < mw_entry_count && !s->found; i++) {
-        const struct mw_entry *e = &mw_entries[i];
-        if (e->driver && name_fits(e->name, s->name, s->door) &&
-            mw_elf_find(&object, mw_elf_name(e->name), e->version) == s->pointer)
+    for (unsigned i = 0; i < MW_ENTRIES && !s->found; i++) {
+        const struct mw_entry e = mw_entry(i);
+        if (e.driver && name_fits(e.name, s->name, s->door) &&
+            mw_elf_find(&object, mw_elf_name(e.name), e.version) == s->pointer)
             s->found = object.bias;
     }
     struct mw_text t = mw_text(s->path, sizeof s->path);
@@ -302,11 +311,12 @@ static void note_first_driver(const struct mw_entry *entry, const void *pointer)
 
 // A reference without a version may reach the wrapper of a version that is not loaded. Then any
 // definition serves, but is not kept: the library of the right version may come yet.
-void *mw_doors_next(const struct mw_entry *entry) {
+void *mw_doors_next(unsigned index) {
+    const struct mw_entry e = mw_entry(index);
     catch_up();
-    void *next = load(entry->next);
-    if (!next) return behind_us(entry->name);
-    note_first_driver(entry, next);
+    void *next = load(e.next);
+    if (!next) return behind_us(e.name);
+    note_first_driver(&e, next);
     atomic_fetch_add_explicit(&mw_doors_seen.answered[MW_DOOR_SYMBOL], 1, memory_order_relaxed);
     mw_doors_changed();
     return next;
@@ -316,22 +326,23 @@ void *mw_doors_next(const struct mw_entry *entry) {
 
 // Driver functions whose names sound like memory and that neither give nor take any. Only the
 // driver's: what a runtime function allocates is seen where it reaches the driver.
-static const char *const sounds_like_memory[] = {"Mem",    "Array",     "Pool", "Ipc",
-                                                 "Import", "Multicast", "Heap"};
-static const char *const harmless[] = {
+// Words, each with its terminator, the last one empty: pointers to them would have to be relocated
+// in every process.
+static const char sounds_like_memory[] = "Mem\0Array\0Pool\0Ipc\0Import\0Multicast\0Heap\0";
+static const char harmless[] =
     // move, fill or place what is there
-    "Memcpy", "Memset", "MemAdvise", "MemPrefetch", "MemDiscard", "MemRange", "MemBatchDecompress",
-    "StreamAttachMem", "MemOp",
+    "Memcpy\0Memset\0MemAdvise\0MemPrefetch\0MemDiscard\0MemRange\0MemBatchDecompress\0"
+    "StreamAttachMem\0MemOp\0"
     // tell something about it
-    "GetAccess", "GetAddressRange", "GetDescriptor", "GetSparseProperties", "GetMemoryRequirements",
-    "GetPlane", "ArrayGetLevel", "GetGranularity", "AllocationGranularity", "PropertiesFromHandle",
-    "NodeGetParams", "MemHostGet", "MemGetAttribute", "GetMappedArray", "GetMappedMipmappedArray",
+    "GetAccess\0GetAddressRange\0GetDescriptor\0GetSparseProperties\0GetMemoryRequirements\0"
+    "GetPlane\0ArrayGetLevel\0GetGranularity\0AllocationGranularity\0PropertiesFromHandle\0"
+    "NodeGetParams\0MemHostGet\0MemGetAttribute\0GetMappedArray\0GetMappedMipmappedArray\0"
     // let others use it: the importing side is the one that is watched
-    "SetAccess", "PoolExport", "MemExport", "IpcGetMemHandle", "MemGetHandleForAddressRange",
-    "MulticastAddDevice",
+    "SetAccess\0PoolExport\0MemExport\0IpcGetMemHandle\0MemGetHandleForAddressRange\0"
+    "MulticastAddDevice\0"
     // no memory in the sense of this library
-    "SharedMem", "SMem", "RefSet", "RefGet", "EventHandle", "ExternalSemaphore", "DumpToMemory",
-    "SetGraphMemAttribute"};
+    "SharedMem\0SMem\0RefSet\0RefGet\0EventHandle\0ExternalSemaphore\0DumpToMemory\0"
+    "SetGraphMemAttribute\0";
 
 static bool contains(const char *text, const char *part) {
     for (; *text; text++) {
@@ -342,13 +353,13 @@ static bool contains(const char *text, const char *part) {
     return false;
 }
 
-static bool contains_any(const char *text, const char *const parts[], size_t count) {
-    for (size_t i = 0; i < count; i++)
-        if (contains(text, parts[i])) return true;
+static bool contains_any(const char *text, const char *words) {
+    for (; *words; words++) {
+        if (contains(text, words)) return true;
+        while (*words) words++;
+    }
     return false;
 }
-
-#define CONTAINS_ANY(text, parts) contains_any(text, parts, sizeof(parts) / sizeof(parts)[0])
 
 static bool is_driver_name(const char *name) {
     return name[0] == 'c' && name[1] == 'u' && name[2] >= 'A' && name[2] <= 'Z';
@@ -358,8 +369,8 @@ static bool is_driver_name(const char *name) {
 // meets a slot that is just being filled leaves its own count out.
 static void note_unwatched(const char *name, enum mw_door door) {
     static _Atomic uint32_t claimed[MW_LOOKUPS];
-    if (!is_driver_name(name) || !CONTAINS_ANY(name, sounds_like_memory) ||
-        CONTAINS_ANY(name, harmless))
+    if (!is_driver_name(name) || !contains_any(name, sounds_like_memory) ||
+        contains_any(name, harmless))
         return;
     uint32_t hash = mw_elf_name(name).hash | 1;
     for (unsigned i = 0; i < MW_LOOKUPS; i++) {
@@ -384,13 +395,13 @@ static void note_unwatched(const char *name, enum mw_door door) {
 // ---- routing ---------------------------------------------------------------------------------
 
 static void *wrapper_of(const void *pointer, const char *name, enum mw_door door) {
-    for (unsigned i = 0; i < mw_entry_count; i++) {
-        const struct mw_entry *e = &mw_entries[i];
-        bool is_next = load(e->next) == pointer;
-        if (!is_next && (!e->driver || load(e->driver) != pointer)) continue;
-        if (!name_fits(e->name, name, door)) continue;
-        note_first_driver(e, pointer);
-        return is_next ? e->wrapper : e->routed;
+    for (unsigned i = 0; i < MW_ENTRIES; i++) {
+        const struct mw_entry e = mw_entry(i);
+        bool is_next = load(e.next) == pointer;
+        if (!is_next && (!e.driver || load(e.driver) != pointer)) continue;
+        if (!name_fits(e.name, name, door)) continue;
+        note_first_driver(&e, pointer);
+        return is_next ? e.wrapper : e.routed;
     }
     return NULL;
 }
@@ -465,7 +476,8 @@ __attribute__((visibility("hidden"))) int mw_doors_deepbind(const char *path, in
         mw_put(&t, path);
     }
     mw_doors_changed();
-    return mw_deepbind_clear ? flags & ~MW_DEEPBIND : flags;
+    // Asked here, long before the options are read: plug-ins are opened before the first event.
+    return mw_option_deepbind() ? flags & ~MW_DEEPBIND : flags;
 }
 
 // Calls through the exported symbols do not pass a look-up, so a library that was unloaded, and
@@ -473,8 +485,10 @@ __attribute__((visibility("hidden"))) int mw_doors_deepbind(const char *path, in
 __attribute__((visibility("default"))) int dlclose(void *handle) {
     mw_doors_init();
     int (*real)(void *) = (int (*)(void *))load(&real_dlclose);
+    mw_native_closing();
     int result = real ? real(handle) : 0;
     int saved = errno;
+    mw_native_closed();
     if (atomic_load_explicit(&learned, memory_order_acquire)) catch_up();
     errno = saved;
     return result;

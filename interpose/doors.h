@@ -9,6 +9,7 @@
 
 #include <stdbool.h>
 #include <stddef.h>
+#include <stdint.h>
 
 // What the doors saw, kept from the first instruction on, in the library's own memory: look-ups
 // happen long before there is a ledger. Copied into the ledger when one is made and at every
@@ -23,20 +24,20 @@ struct mw_doors_seen {
 };
 extern struct mw_doors_seen mw_doors_seen;
 
-// MEMWATCH_DEEPBIND=clear; set before the program's first dlopen.
-extern int mw_deepbind_clear;
+// The definition of a libc function behind us in load order, into `real` if that is still NULL:
+// libc's own, or another tool's that keeps its place between us and libc.
+void mw_doors_real(mw_pointer *real, const char *name);
 
-// Called once from the library's constructor, and by the doors themselves if they are used before.
-// Finds libc's dlsym and dlopen. Idempotent, lock-free, no malloc.
-void mw_doors_init(void);
+// How many dlopens have begun; some may be under way.
+extern _Atomic uint64_t mw_doors_loads;
 
 // True if another copy of this library stands before us in load order: then we stay inert.
 bool mw_doors_second_copy(void);
 
-// The real function behind a wrapper's `next`, resolved at first use by walking the loaded objects
+// The real function behind an entry's `next`, resolved at first use by walking the loaded objects
 // (dl_iterate_phdr and their symbol tables: no dl function, which glibc would block while another
 // thread runs a constructor). NULL if no object after us defines it.
-void *mw_doors_next(const struct mw_entry *entry);
+void *mw_doors_next(unsigned entry);
 
 // What to hand out for a pointer that a look-up of `name` returned: a wrapper, if the pointer is
 // exactly the address of a function we wrap whose name begins with `name` (equals it for

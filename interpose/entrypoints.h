@@ -30,9 +30,6 @@ struct mw_entry {
     mw_pointer *driver;  // definition in the driver library; NULL until its object was seen
 };
 
-extern const struct mw_entry mw_entries[];
-extern const unsigned mw_entry_count;
-
 // Row numbers: what records and counters call an entry point. Driver rows first.
 enum mw_api_id {
 #define DRIVER(name, ...) MW_API_##name,
@@ -55,9 +52,11 @@ enum {
     MW_RUNTIME_VERSIONS = 3, // libcudart.so.11.0, .12, .13
     MW_ENTRIES = MW_API_DRIVER_ROWS + MW_RUNTIME_ROWS * MW_RUNTIME_VERSIONS
 };
-// Where the real functions are, by index in mw_entries: driver rows first (index = row number),
-// then the runtime rows of each version.
+// Where the real functions are, by the number of the entry: driver rows first (number = row
+// number), then the runtime rows of each version.
 extern mw_pointer mw_next[MW_ENTRIES], mw_driver[MW_API_DRIVER_ROWS];
+
+struct mw_entry mw_entry(unsigned number);
 
 // The wrappers.
 #define DRIVER(name, since, parameters, ...)                                                       \
@@ -76,7 +75,6 @@ struct mw_api_row {
     unsigned char layer; // enum mw_layer
     unsigned since;      // CUDA version of this ABI, 1000 * major + 10 * minor
 };
-extern const struct mw_api_row mw_api_rows[];
-extern const unsigned mw_api_count;
+struct mw_api_row mw_api_row(unsigned api);
 
 #endif

@@ -19,11 +19,8 @@
 #include <time.h>
 #include <unistd.h>
 
-#define FIRST_THREADS 32u
-#define FIRST_SITES   1024u
-#define FIRST_PLACES  1024u
-#define FIRST_SLOTS   (64u * 1024)
-#define MIB           (UINT64_C(1) << 20)
+#define FIRST_SLOTS (64u * 1024)
+#define MIB         (UINT64_C(1) << 20)
 
 MW_STARTUP struct mw_header *mw_ledger;
 uint32_t mw_ledger_epoch;
@@ -117,6 +114,7 @@ static void fill_layout(struct mw_header *h) {
     h->failure_bytes = sizeof(struct mw_failure);
     h->lookup_bytes = sizeof(struct mw_lookup);
     h->chunk_bytes = sizeof(struct mw_chunk);
+    h->level_bytes = sizeof(struct mw_level);
     struct timespec t;
     clock_gettime(CLOCK_REALTIME, &t);
     h->start_realtime_ns = (uint64_t)t.tv_sec * 1000000000u + (uint64_t)t.tv_nsec;
@@ -128,9 +126,11 @@ static void fill_layout(struct mw_header *h) {
 }
 
 int mw_ledger_create(const struct mw_ledger_place *place) {
+    // Read-only for everybody else, since a file that is made shorter under its mapping would bring
+    // the program SIGBUS. (Who may do anything can do that, too.)
     int fd = place->fd >= 0
                  ? place->fd
-                 : open(place->path, O_RDWR | O_CREAT | O_EXCL | O_NOFOLLOW | O_CLOEXEC, 0600);
+                 : open(place->path, O_RDWR | O_CREAT | O_EXCL | O_NOFOLLOW | O_CLOEXEC, 0400);
     struct stat st;
     if (fd < 0) return -errno;
     fd = move_high(fd);
@@ -146,16 +146,11 @@ int mw_ledger_create(const struct mw_ledger_place *place) {
         fill_layout(h);
         mw_ledger = h;
         mw_ledger_epoch++;
-        void *threads = mw_ledger_grow(MW_CHUNK_THREADS, FIRST_THREADS,
-                                       FIRST_THREADS * sizeof(struct mw_thread));
-        void *sites =
-            mw_ledger_grow(MW_CHUNK_SITES, FIRST_SITES, FIRST_SITES * sizeof(struct mw_site));
-        void *places =
-            mw_ledger_grow(MW_CHUNK_PLACES, FIRST_PLACES, FIRST_PLACES * sizeof(struct mw_place));
+        bool tables = mw_counters_reset() && mw_sites_reset(place->sites);
         void *records =
-            mw_ledger_grow(MW_CHUNK_RECORDS, FIRST_SLOTS, mw_records_bytes(FIRST_SLOTS));
-        if (threads && sites && places && records) {
-            mw_counters_reset(threads, sites, places);
+            tables ? mw_ledger_grow(MW_CHUNK_RECORDS, FIRST_SLOTS, mw_records_bytes(FIRST_SLOTS))
+                   : NULL;
+        if (records) {
             mw_records_open(records, FIRST_SLOTS);
             return fd;
         }

@@ -43,6 +43,7 @@ extern uint32_t mw_ledger_epoch;
 struct mw_ledger_place {
     const char *path;   // file to create
     uint64_t max_bytes; // size cap
+    uint32_t sites;     // most sites kept apart
     int fd;             // -1: create `path` (O_EXCL); else an open, empty file
 };
 // Creates and maps the file with its first chunks and fills the layout part of the header; `life`
@@ -127,23 +128,42 @@ struct mw_birth {
 
 // This thread's block, claimed at first use. Never NULL while awake (block 0 in the worst case).
 struct mw_thread *mw_thread_block(void);
-void mw_counters_init(void); // once, from the constructor: makes the key for thread exits
-void mw_counters_reset(void *threads, void *sites, void *places); // tables of a new ledger
+void mw_counters_init(void);  // once, from the constructor: makes the key for thread exits
+bool mw_counters_reset(void); // makes the tables of a new ledger; false: no room
 
 void mw_born(const struct mw_birth *birth);     // after a successful allocation
+uint64_t mw_account_live(unsigned account);     // bytes; other threads' events just now aside
 void mw_freed(const struct mw_taken *taken);    // after the real free succeeded
 void mw_put_back(const struct mw_taken *taken); // after the real free failed
 void mw_counters_publish(void);     // a new ledger gets the calls counted before it was made
 void mw_count_call(unsigned api);   // a call of a wrapped entry point
 void mw_in_flight(unsigned events); // how many may be half-booked from here on; 0 = all is settled
-unsigned mw_account_of(int device, enum mw_space space); // index; interned
-const struct mw_site *mw_site_at(uint32_t index);
-const struct mw_place *mw_place_at(uint32_t index);
 // Moves a record that was taken out to the same place but in another pool or graph, and back into
 // the table.
 void mw_move_to_pool(const struct mw_taken *taken, uint64_t pool);
 
 // A failed call. `asked` 0 = not an allocation. Counted on the site if it would have allocated.
 void mw_failed(const struct mw_birth *birth, uint32_t result, bool allocation);
+
+// ---- interned tables (sites.c) --------------------------------------------------------------
+
+bool mw_sites_reset(uint32_t limit); // makes the tables of a new ledger; false: no room
+
+// Each finds the entry, or makes it.
+unsigned mw_account_of(int device, enum mw_space space);
+uint32_t mw_site_of(const struct mw_birth *birth, uint32_t stack);
+uint32_t mw_place_of(const struct mw_birth *birth);
+
+// An index out of range gives entry 0.
+struct mw_site *mw_site_at(uint32_t index);
+const struct mw_place *mw_place_at(uint32_t index);
+
+// Tables that grow by doubling: chunk k holds first << k entries.
+MW_INLINE uint32_t mw_level_of(uint32_t index, uint32_t first) {
+    return 31u - (uint32_t)__builtin_clz(index / first + 1);
+}
+MW_INLINE uint32_t mw_level_start(uint32_t level, uint32_t first) {
+    return first * ((1u << level) - 1);
+}
 
 #endif

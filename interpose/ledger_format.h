@@ -10,7 +10,7 @@
 //
 //     0                 struct mw_header     identity, devices, accounts, losses, chunk directory
 //     header.chunk[i]   array of one kind    threads, further cells, sites, places, API names,
-//                                            record segments
+//                                            record segments, the arena of stacks and names
 //
 // Who may write what. A chunk is published by storing its `kind` last (release). Fields marked
 // "owner" are written by one thread with plain relaxed stores; "shared" ones by atomic
@@ -30,7 +30,7 @@
 #include <stdint.h>
 
 #define MW_MAGIC  "memwatch"
-#define MW_FORMAT 1u
+#define MW_FORMAT 2u
 #define MW_ORDER  0x01020304u
 
 // What kind of memory a byte is. Separate ledgers: never added to one another.
@@ -74,6 +74,8 @@ struct mw_record {
     _Atomic uint64_t commit, size, owner, birth;
 };
 static_assert(sizeof(struct mw_record) == 32, "two records a cache line");
+
+#define MW_BIRTH_MASK ((UINT64_C(1) << 40) - 1) // of the milliseconds
 
 #define MW_FLAG_STREAM_ORDERED 1u // made by an asynchronous call: survives its context
 
@@ -147,25 +149,43 @@ static_assert(sizeof(struct mw_bucket) == 8, "eight buckets a cache line");
 
 // ---------------------------------------------------------------------------------------------
 // Threads and their counters.
-#define MW_ACCOUNTS 64u  // distinct (device, space) pairs; the last one takes what does not fit
-#define MW_APIS     256u // rows of the table of entry points
-#define MW_CELLS    64u  // cells in a page
+#define MW_ACCOUNTS      64u // distinct (device, space) pairs; the last one takes what does not fit
+#define MW_APIS          256u  // rows of the table of entry points
+#define MW_PAGE_BYTES    4096u // of cells
+#define MW_CELLS         32u   // cells in a page
+#define MW_PAGE_CHILDREN 4u
+#define MW_LIFETIMES     10u
+
+// Upper ends of the lifetimes' classes in milliseconds; the last class has none.
+#define MW_LIFETIME_ENDS                                                                           \
+    { 1, 10, 100, 1000, 10000, 60000, 600000, 3600000, 86400000 }
 
 // One thread's events at one site. Owner only. All are totals since the thread's block was first
 // used; `live` is derived. A site's live bytes are Σ over threads of in - own - foreign.
 struct mw_cell {
     _Atomic uint32_t site;      // index + 1; 0 = unused. Stored last
-    _Atomic uint32_t next_page; // in cell 0 of a page of a cell chunk: as mw_thread.more_cells
+    _Atomic uint32_t next_page; // in the first MW_PAGE_CHILDREN cells of a page: see mw_cell_page
     _Atomic uint64_t allocations, bytes_in;
     _Atomic uint64_t own_frees, own_bytes;         // frees by this thread of blocks it allocated
     _Atomic uint64_t foreign_frees, foreign_bytes; // frees by this thread of other threads' blocks
     _Atomic uint64_t failed;
+    // Of the site's `bound`, bytes that this thread freed and may allocate again.
+    _Atomic uint64_t slack;
+    _Atomic uint32_t first_ms, last_ms; // of an allocation here; saturated
+    // How long the blocks lived that this thread freed: counts by MW_LIFETIME_ENDS. Wrap modulo
+    // 2^32.
+    _Atomic uint32_t lifetime[MW_LIFETIMES];
+    uint64_t reserved;
 };
-static_assert(sizeof(struct mw_cell) == 64, "one cache line");
+static_assert(sizeof(struct mw_cell) == 128, "two cache lines");
 
+// Pages form a tree of a thread's own: the page in its block is the root, and who finds no cell in
+// a page goes on to one of its MW_PAGE_CHILDREN children by the next bits of the site's hash.
+// next_page is index + 1 of a page in the cell chunks, counted in their order; 0 = none.
 struct mw_cell_page {
     struct mw_cell cell[MW_CELLS];
 };
+static_assert(sizeof(struct mw_cell_page) == MW_PAGE_BYTES, "");
 
 enum mw_thread_state {
     MW_THREAD_UNUSED,
@@ -188,8 +208,7 @@ struct mw_thread {
     char name[16];
     // Totals of the earlier threads: what to subtract from the cells for the present one.
     _Atomic uint64_t before_allocations, before_bytes, before_frees, before_freed_bytes;
-    _Atomic uint32_t more_cells; // index + 1 of a further page in the cell chunks; 0 = none
-    uint32_t reserved0;
+    uint64_t reserved0;
     uint32_t reserved1[42];
     struct mw_remote remote[MW_ACCOUNTS];
     _Atomic uint64_t calls[MW_APIS]; // calls of each entry point that came through a wrapper
@@ -206,15 +225,77 @@ static_assert(sizeof(struct mw_thread) == 8192, "two pages");
 // Interned tables: an entry is claimed by compare-and-swap of `state` 0 → 1, filled, then 2
 // (ready).
 
+#define MW_NO_STACK 0u         // none was to be had
+#define MW_OVERFLOW UINT32_MAX // the stacks that came after the table of sites was full, together
+
 // A site: who allocates. api is what the program called (cudaMalloc), driver_api the driver entry
-// point that did it (cuMemAlloc_v2), equal when the program called the driver itself.
+// point that did it (cuMemAlloc_v2), equal when the program called the driver itself. Two entries
+// may say the same (threads that met at its first allocation): a reader adds them up.
 struct mw_site {
     _Atomic uint32_t state;
     uint16_t api, driver_api; // rows of the API chunk
     uint16_t account;
-    uint16_t reserved[27];
+    uint16_t reserved0;
+    uint32_t stack; // reference to a struct mw_stack in the arena, or MW_NO_STACK, MW_OVERFLOW
+    // As an account's, but slack is never taken back: `peak` is what was live at most plus at most
+    // what other threads kept as slack at that moment; exact where one thread uses the site.
+    // Shared.
+    _Atomic uint64_t bound, peak, peak_ms;
+    uint64_t reserved[3];
 };
 static_assert(sizeof(struct mw_site) == 64, "one cache line");
+
+// ---------------------------------------------------------------------------------------------
+// The arena: chunks (MW_CHUNK_ARENA) of objects that never change once something refers to them.
+//
+// A reference is the object's offset in the file divided by 8; 0 refers to nothing. Objects are
+// aligned to 8 bytes and lie within one chunk. The writer completes an object before it stores the
+// first reference to it, so that an object of a killed writer is one that nothing refers to.
+// Equal objects are the same object, but for threads that met.
+enum mw_object_kind { MW_STRING = 1, MW_CODE, MW_MODULE, MW_STACK };
+
+struct mw_object {
+    uint16_t kind;  // enum mw_object_kind
+    uint16_t bytes; // of the whole object, before alignment
+};
+
+struct mw_string { // UTF-8, not terminated, cut at a code point
+    struct mw_object object;
+    char bytes[];
+};
+#define MW_STRING_MAX 1024u // bytes of text
+
+struct mw_code { // a Python function, class body or module
+    struct mw_object object;
+    uint32_t file, name; // strings; the name is the qualified one where the interpreter has it
+    uint32_t first_line;
+};
+
+struct mw_module { // a loaded object file at one place
+    struct mw_object object;
+    uint32_t path;          // string; 0 = code outside any file (made at run time)
+    uint64_t base;          // address in memory - base = address as in the file's own symbol table
+    uint64_t offset;        // a frame's offset + this = address in the file
+    uint8_t build_id_bytes; // 0 = none
+    uint8_t reserved[7];
+    uint8_t build_id[32];
+};
+
+// The frames of one stack, innermost first: Python's, then native ones.
+//   python  entry:1 | line:31 | code:32     line 0 = not known. entry: called from C, so the next
+//                                           frame belongs to an earlier run of the interpreter
+//   native  module:32 | offset:32           return addresses but for the first, as unwound
+struct mw_stack {
+    struct mw_object object;
+    uint8_t python, native; // counts
+    uint16_t flags;         // MW_STACK_*
+    uint64_t frame[];
+};
+#define MW_STACK_PYTHON_CUT  1u // there were more Python frames
+#define MW_STACK_NATIVE_CUT  2u
+#define MW_STACK_APPROXIMATE 4u // lines of Python frames may be off (free-threaded 3.13)
+#define MW_STACK_UNSURE      8u // Python's part may be another interpreter's (to 3.11, subinterpreters)
+#define MW_STACK_DEPTH       128u // most frames of a kind
 
 // Where a block lives: context, stream and pool as the driver's handles (0 = none or unknown).
 struct mw_place {
@@ -332,7 +413,8 @@ enum mw_door { MW_DOOR_SYMBOL, MW_DOOR_DLSYM, MW_DOOR_GETPROC, MW_DOOR_GETPROC_V
     X(FOLDED, "handles longer than 48 bits, folded")                                               \
     X(LOOKUPS, "unwatched look-ups not listed")                                                    \
     X(GROWTH, "times the file could not grow")                                                     \
-    X(CONTEXTS, "contexts or pools not listed")
+    X(CONTEXTS, "contexts or pools not listed")                                                    \
+    X(STACKS, "events whose stack could not be kept")
 enum mw_loss {
 #define X(id, text) MW_LOSS_##id,
     MW_LOSSES(X)
@@ -340,6 +422,39 @@ enum mw_loss {
         MW_LOSS_COUNT
 };
 static_assert(MW_LOSS_COUNT <= 32, "");
+
+// Where stacks come from, and if not, why.
+enum mw_level_kind { MW_LEVEL_PYTHON, MW_LEVEL_NATIVE, MW_LEVEL_COUNT = 4 };
+enum mw_level_state {
+    MW_LEVEL_NONE, // not there: no interpreter was seen
+    MW_LEVEL_LIVE,
+    MW_LEVEL_OFF,        // by option
+    MW_LEVEL_UNAVAILABLE // `words` tells why
+};
+struct mw_level {
+    _Atomic uint32_t state; // enum mw_level_state; stored after the words
+    char words[124];        // what it is ("CPython 3.11.7", "libunwind"), or the reason
+};
+static_assert(sizeof(struct mw_level) == 128, "");
+
+// What the program wrote to standard error, a ring of 8-byte words (MW_CHUNK_MESSAGES; its count is
+// the ring's size in bytes, a power of two, and the words follow the chunk's first MW_RING_HEAD
+// bytes). A message is a struct mw_message and its text, rounded up to words, at `written` modulo
+// the size; it may wrap at any word. A whole one has its own position + 1 as `commit`; who finds
+// another value there, for a writer was killed or is not yet done, looks on at the next word.
+struct mw_ring {
+    _Atomic uint64_t written; // position of the next message, only growing
+    uint64_t reserved[7];
+};
+#define MW_RING_HEAD sizeof(struct mw_ring)
+struct mw_message {
+    _Atomic uint64_t commit; // stored last
+    uint64_t when_ns;
+    uint64_t live_device, live_host; // bytes of owned memory at that moment, on devices and pinned
+    uint32_t bytes, cut;             // of text kept here; what was left out behind its first half
+    uint32_t tid, reserved;
+};
+static_assert(sizeof(struct mw_message) == 48, "whole words");
 
 // ---------------------------------------------------------------------------------------------
 // The header.
@@ -351,6 +466,8 @@ enum mw_chunk_kind {
     MW_CHUNK_PLACES,
     MW_CHUNK_APIS,
     MW_CHUNK_RECORDS,
+    MW_CHUNK_ARENA,
+    MW_CHUNK_MESSAGES,
 };
 struct mw_chunk {
     uint64_t offset, bytes; // in the file; a multiple of 4096 each
@@ -399,9 +516,9 @@ struct mw_header {
     _Atomic uint32_t deepbinds;      // dlopen calls with RTLD_DEEPBIND
     _Atomic uint32_t doors[8];       // look-ups answered with a wrapper, by enum mw_door
     _Atomic uint32_t driver_version; // as cuDriverGetVersion told the program; 0 = never asked
-    uint32_t reserved0;
-    char deepbind_path[256]; // the first such library
-    char driver_path[256];   // object whose functions are wrapped; "" = never seen
+    uint32_t level_bytes;            // size of struct mw_level as the writer knew it
+    char deepbind_path[256];         // the first such library
+    char driver_path[256];           // object whose functions are wrapped; "" = never seen
     _Atomic uint64_t failures_total;
     _Atomic uint64_t api_failed[MW_APIS];
 
@@ -412,6 +529,7 @@ struct mw_header {
     struct mw_failure failure[MW_FAILURES];
     struct mw_lookup lookup[MW_LOOKUPS];
     struct mw_chunk chunk[MW_CHUNKS];
+    struct mw_level level[MW_LEVEL_COUNT];
 };
 static_assert(offsetof(struct mw_header, account) % 64 == 0, "");
 static_assert(sizeof(struct mw_header) <= 65536, "");

@@ -13,6 +13,7 @@
 // child does: only system calls, no libc state is touched.
 #include "monitor.h"
 
+#include "startup.h"
 #include "text.h"
 
 #include <dlfcn.h>
@@ -104,7 +105,7 @@ static int start_companion(void *argument) {
 
 // The environment as the program was started with: its array is never freed or moved, while another
 // thread may be in the midst of setenv, which moves the present one.
-static char **first_environment;
+MW_STARTUP static char **first_environment;
 __attribute__((constructor)) static void keep_environment(void) {
     first_environment = environ;
 }

@@ -10,13 +10,15 @@
 #include <poll.h>
 #include <stddef.h>
 #include <stdlib.h>
+#include <sys/auxv.h>
 #include <unistd.h>
 
-enum kind { KIND_BOOL, KIND_MIB, KIND_PATH, KIND_CHOICE };
+enum kind { KIND_BOOL, KIND_MIB, KIND_COUNT, KIND_PATH, KIND_CHOICE };
 
 struct row {
-    const char *name, *words; // words of a CHOICE, separated by '|'
+    const char *name, *words; // words of a CHOICE, separated by '|'; what a COUNT may be
     enum kind kind;
+    uint64_t most; // of a COUNT
     size_t offset;
     uint64_t number;  // default of a number
     const char *path; // default of a path
@@ -25,18 +27,20 @@ struct row {
 // A default is a number or a string by the option's kind: _Generic picks the field.
 #define NUMBER(x)     _Generic((x), char * : 0, default : (x))
 #define STRING(x)     _Generic((x), char * : (x), default : "")
-#define BOOL          KIND_BOOL, NULL
-#define MIB           KIND_MIB, NULL
-#define PATH          KIND_PATH, NULL
-#define CHOICE(words) KIND_CHOICE, words
-#define ROW(id, environment, kind_, words_, otherwise)                                             \
+#define BOOL          KIND_BOOL, NULL, 0
+#define MIB           KIND_MIB, NULL, 0
+#define COUNT(most)   KIND_COUNT, "a number from 1 to " #most, most
+#define PATH          KIND_PATH, NULL, 0
+#define CHOICE(words) KIND_CHOICE, words, 0
+#define ROW(id, environment, kind_, words_, most_, otherwise)                                      \
     {.name = (environment),                                                                        \
      .words = (words_),                                                                            \
      .kind = (kind_),                                                                              \
+     .most = (most_),                                                                              \
      .offset = offsetof(struct mw_options, id),                                                    \
      .number = NUMBER(otherwise),                                                                  \
      .path = STRING(otherwise)},
-#define EXPAND(...)                                    ROW(__VA_ARGS__) // a kind expands to two of ROW's arguments
+#define EXPAND(...)                                    ROW(__VA_ARGS__) // a kind expands to three of ROW's arguments
 #define OPTION(id, environment, kind, otherwise, help) EXPAND(id, environment, kind, otherwise)
 static const struct row rows[] = {
 #include "options.def"
@@ -45,6 +49,7 @@ static const struct row rows[] = {
 static void tell_wrong(const struct row *r, const char *value) {
     static const char *const wanted[] = {[KIND_BOOL] = "0 or 1",
                                          [KIND_MIB] = "a number of MiB, at least 4",
+                                         [KIND_COUNT] = "",
                                          [KIND_CHOICE] = "one of "};
     char line[512];
     struct mw_text t = mw_text(line, sizeof line);
@@ -82,6 +87,8 @@ static bool parse(const struct row *r, const char *value, uint64_t *out) {
         return mw_number(value, 1, out);
     case KIND_MIB:
         return mw_number(value, UINT64_C(1) << 20, out) && *out >= 4;
+    case KIND_COUNT:
+        return mw_number(value, r->most, out) && *out >= 1;
     case KIND_CHOICE:
         index = choice(r->words, value);
         *out = (uint64_t)index;
@@ -107,4 +114,11 @@ void mw_options_read(struct mw_options *options, bool complain) {
         }
         *(uint64_t *)field = number;
     }
+}
+
+bool mw_option_deepbind(void) {
+    struct mw_options all;
+    if (getauxval(AT_SECURE)) return false; // the environment is not trusted
+    mw_options_read(&all, false);
+    return all.deepbind;
 }

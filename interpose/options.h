@@ -7,9 +7,11 @@
 #include <stdbool.h>
 #include <stdint.h>
 
-// BOOL, CHOICE and MIB are numbers, PATH a string that lives as long as the environment's.
+// BOOL, CHOICE, MIB and COUNT are numbers, PATH a string that lives as long as the environment's.
 #define BOOL(id)                                       uint64_t id;
 #define MIB(id)                                        uint64_t id;
+#define COUNT(most)                                    COUNT_FIELD
+#define COUNT_FIELD(id)                                uint64_t id;
 #define PATH(id)                                       const char *id;
 #define CHOICE(words)                                  CHOICE_FIELD
 #define CHOICE_FIELD(id)                               uint64_t id;
@@ -20,6 +22,8 @@ struct mw_options {
 #undef OPTION
 #undef BOOL
 #undef MIB
+#undef COUNT
+#undef COUNT_FIELD
 #undef PATH
 #undef CHOICE
 #undef CHOICE_FIELD
@@ -27,5 +31,8 @@ struct mw_options {
 // Reads the environment. A value that is wrong is replaced by the default and, with `complain`,
 // told in one line on standard error.
 void mw_options_read(struct mw_options *options, bool complain);
+
+// MEMWATCH_DEEPBIND alone, without a word about wrong values.
+bool mw_option_deepbind(void);
 
 #endif

@@ -232,6 +232,13 @@ MW_INLINE bool segment_find(struct segment *s, uint64_t wanted, uint64_t hash,
 MW_INLINE bool find(enum mw_class class_, uint64_t key, uint64_t hash, struct position *out) {
     uint64_t wanted = mw_commit(MW_LIVE, 0, class_, key);
     uint32_t n = atomic_load_explicit(&segment_count, memory_order_acquire);
+    // Tags and records come from memory or another core side by side, not one after the other. Most
+    // keys are in the newest segment, in their home.
+    if (mw_likely(n)) {
+        struct mw_record *home = bucket_at(&segments[n - 1], home_bucket(&segments[n - 1], hash));
+        __builtin_prefetch(home, 1);
+        __builtin_prefetch(home + MW_BUCKET_SLOTS / 2, 1);
+    }
     for (uint32_t i = 0; i + 1 < n; i++)
         __builtin_prefetch(tags_at(&segments[i], home_bucket(&segments[i], hash)));
     for (uint32_t i = n; i-- > 0;)

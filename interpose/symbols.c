@@ -107,7 +107,7 @@ static enum match match(const struct mw_elf *object, size_t index, const char *n
     const ElfW(Sym) *symbol = &object->symbols[index];
     unsigned type = symbol->st_info & 15, binding = symbol->st_info >> 4;
     if (symbol->st_shndx == SHN_UNDEF || symbol->st_value == 0 || binding == STB_LOCAL ||
-        (type != STT_FUNC && type != STT_NOTYPE) ||
+        (type != STT_FUNC && type != STT_OBJECT && type != STT_NOTYPE) ||
         !mw_same(object->strings + symbol->st_name, name))
         return OTHER;
     if (!object->versions) return EXACT;

@@ -3,8 +3,8 @@
 // Inert → awake, and the ends.
 //
 // LD_PRELOAD puts the library into every shell, compiler and git of a job. In those it must cost
-// nothing: the constructor finds libc's dlsym, makes one page and one thread key, and that is all.
-// The ledger, its file and the companion process are made at the first event worth recording.
+// nothing: the constructor makes one thread key, looks up two functions, and that is all. The
+// ledger, its file and the companion process are made at the first event worth recording.
 //
 // fork: the wake word lies in a page that the kernel zeroes in the child, so the child is inert
 // until an event of its own and then makes its own ledger; the parent's stays the parent's (its
@@ -17,8 +17,10 @@
 #include "doors.h"
 #include "entrypoints.h"
 #include "floor.h"
+#include "messages.h"
 #include "monitor.h"
 #include "options.h"
+#include "stacks.h"
 #include "startup.h"
 #include "text.h"
 
@@ -56,8 +58,9 @@
 
 #define PATH_BYTES 512
 
-static _Atomic uint32_t word_before_start = MW_OFF; // until the constructor ran, and if it cannot
-_Atomic uint32_t *mw_wake_word = &word_before_start;
+// Off until the constructor ran, and for good if it cannot; then inert until the first mw_wake.
+MW_STARTUP static _Atomic uint32_t word_before_wake = MW_OFF;
+MW_STARTUP _Atomic uint32_t *mw_wake_word = &word_before_wake;
 
 static void start(void);
 
@@ -137,12 +140,13 @@ static void fill_identity(struct mw_header *h) {
 
 // The names of the table's rows: the file must be readable without this library.
 static bool write_api_names(void) {
-    struct mw_api *api = mw_ledger_grow(MW_CHUNK_APIS, mw_api_count, mw_api_count * sizeof *api);
+    struct mw_api *api = mw_ledger_grow(MW_CHUNK_APIS, MW_API_ROWS, MW_API_ROWS * sizeof *api);
     if (!api) return false;
-    for (unsigned i = 0; i < mw_api_count; i++) {
-        copy_text(api[i].name, sizeof api[i].name, mw_api_rows[i].name);
-        api[i].layer = mw_api_rows[i].layer;
-        api[i].since = mw_api_rows[i].since;
+    for (unsigned i = 0; i < MW_API_ROWS; i++) {
+        struct mw_api_row row = mw_api_row(i);
+        copy_text(api[i].name, sizeof api[i].name, row.name);
+        api[i].layer = row.layer;
+        api[i].since = row.since;
     }
     return true;
 }
@@ -190,7 +194,8 @@ static int create_in(const char *folder) {
         t = mw_text(unfinished_path, sizeof unfinished_path);
         mw_put(&t, ledger_path);
         mw_put(&t, ".new");
-        struct mw_ledger_place place = {unfinished_path, options.ledger_max << 20, -1};
+        struct mw_ledger_place place = {unfinished_path, options.ledger_max << 20,
+                                        (uint32_t)options.sites, -1};
         int fd = mw_ledger_create(&place);
         if (fd != -EEXIST) return fd;
     }
@@ -258,6 +263,16 @@ static bool take_name(void) {
     return rename(unfinished_path, ledger_path) == 0; // an old kernel or file system
 }
 
+// The words of MEMWATCH_STACKS, in options.def's order.
+static void begin_stacks(void) {
+    static const struct mw_stack_options words[] = {
+        {.python = true, .native = true}, {.python = true}, {.native = true}, {.python = false}};
+    struct mw_stack_options o = words[options.stacks];
+    o.python_depth = (unsigned)options.python_depth;
+    o.native_depth = (unsigned)options.native_depth;
+    mw_stacks_begin(&o);
+}
+
 // Threads that asked for what the doors saw to be copied into the ledger (mw_doors_changed).
 static _Atomic uint32_t publishing;
 
@@ -272,6 +287,9 @@ static bool make_ledger(void) {
     mw_context_publish(mw_ledger);
     mw_counters_publish();
     bool complete = write_api_names();
+    // After what a report cannot do without: there may be no room for more.
+    begin_stacks();
+    if (options.keep_stderr) mw_messages_begin();
     atomic_store_explicit(&mw_ledger->life, MW_LIFE_READY, memory_order_release);
     // The file gets its name when a reader can use it: a process may be killed here as well.
     complete = complete && take_name();
@@ -282,18 +300,55 @@ static bool make_ledger(void) {
     return complete;
 }
 
+// A kernel before 4.14 cannot zero the page in a child; there an atfork handler does, which sees
+// fork() but not a raw clone. (pthread_atfork is a static function of each library in glibc; this
+// is what it calls. Weak: musl has none, and a program of musl may find this library, too.)
+extern int __register_atfork(void (*)(void), void (*)(void), void (*)(void), void *)
+    __attribute__((weak));
+// What tells this library's handlers from others', in place of the compiler's: without its startup
+// files the dynamic linker has less to do in every process.
+__attribute__((visibility("hidden"))) void *__dso_handle = &__dso_handle;
+
+static void forked_child(void) {
+    atomic_store(mw_wake_word, MW_INERT);
+}
+
+// The word that the state stands in from now on; NULL: stay off.
+static _Atomic uint32_t *wake_page(void) {
+    _Atomic uint32_t *now = __atomic_load_n(&mw_wake_word, __ATOMIC_RELAXED);
+    if (now != &word_before_wake) return now;
+    // A library that is linked allocates in a constructor, and those run before ours.
+    if (mw_get(&word_before_wake) == MW_OFF) start();
+    if (mw_get(&word_before_wake) == MW_OFF) return NULL;
+    int saved = errno;
+    void *page = mmap(NULL, 4096, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+    bool made = page != MAP_FAILED, wiped = made && madvise(page, 4096, MADV_WIPEONFORK) == 0;
+    if (!made) {
+        mw_set(&word_before_wake, MW_OFF);
+        now = NULL;
+    } else if (__atomic_compare_exchange_n(&mw_wake_word, &now, page, false, __ATOMIC_ACQ_REL,
+                                           __ATOMIC_ACQUIRE)) {
+        now = page; // zero: MW_INERT
+        if (!wiped && __register_atfork) __register_atfork(NULL, NULL, forked_child, &__dso_handle);
+    } else { // another thread's is there
+        munmap(page, 4096);
+    }
+    errno = saved;
+    return now;
+}
+
 bool mw_wake(void) {
     uint32_t state = MW_INERT;
-    // A library that is linked allocates in a constructor, and those run before ours.
-    if (mw_unlikely(mw_wake_word == &word_before_start)) start();
-    if (!atomic_compare_exchange_strong(mw_wake_word, &state, MW_WAKING)) {
+    _Atomic uint32_t *word = wake_page();
+    if (!word) return false;
+    if (!atomic_compare_exchange_strong(word, &state, MW_WAKING)) {
         // Another thread is at it. Its events must not be lost, nor ours: wait, but not for ever.
         for (int i = 0; i < 1000 && state == MW_WAKING; i++) {
             struct timespec moment = {0, 100000};
             int saved = errno;
             clock_nanosleep(CLOCK_MONOTONIC, 0, &moment, NULL);
             errno = saved;
-            state = atomic_load_explicit(mw_wake_word, memory_order_acquire);
+            state = atomic_load_explicit(word, memory_order_acquire);
         }
         return state == MW_AWAKE;
     }
@@ -301,7 +356,7 @@ bool mw_wake(void) {
     uint64_t before = mw_block_signals();
     if (pthread_setcancelstate) pthread_setcancelstate(PTHREAD_CANCEL_DISABLE, &cancel);
     bool made = !mw_doors_second_copy() && make_ledger();
-    atomic_store_explicit(mw_wake_word, made ? MW_AWAKE : MW_OFF, memory_order_release);
+    atomic_store_explicit(word, made ? MW_AWAKE : MW_OFF, memory_order_release);
     if (made) {
         mw_context_publish(mw_ledger); // what others noted meanwhile
         mw_doors_changed();
@@ -342,17 +397,6 @@ void mw_doors_changed(void) {
 
 // ---- start and end ---------------------------------------------------------------------------
 
-// A kernel before 4.14 cannot zero the page in a child; there an atfork handler does, which sees
-// fork() but not a raw clone. (pthread_atfork is a static function of each library in glibc; this
-// is what it calls. Weak: musl has none, and a program of musl may find this library, too.)
-extern int __register_atfork(void (*)(void), void (*)(void), void (*)(void), void *)
-    __attribute__((weak));
-extern void *__dso_handle __attribute__((visibility("hidden")));
-
-static void forked_child(void) {
-    atomic_store(mw_wake_word, MW_INERT);
-}
-
 static void mark_exit(void) {
     mw_set(&mw_ledger->exiting_ns, mw_now_ns());
     atomic_store_explicit(&mw_ledger->life, MW_LIFE_EXITING, memory_order_release);
@@ -383,16 +427,10 @@ __attribute__((constructor)) static void start(void) {
     static _Atomic bool started;
     // In a setuid program the environment is not trusted: stay off.
     if (atomic_exchange(&started, true) || getauxval(AT_SECURE)) return;
-    mw_doors_init();
-    mw_options_read(&options, false);
-    mw_deepbind_clear = (int)options.deepbind; // plug-ins are opened long before the first event
-    void *page = mmap(NULL, 4096, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
-    if (page == MAP_FAILED) return;
+    mw_messages_init();
     mw_counters_init();
-    mw_wake_word = page; // zero: MW_INERT
     __cxa_atexit(render, NULL, NULL);
-    if (madvise(page, 4096, MADV_WIPEONFORK) != 0 && __register_atfork)
-        __register_atfork(NULL, NULL, forked_child, &__dso_handle);
+    mw_set(&word_before_wake, MW_INERT);
 }
 
 __attribute__((destructor)) static void end(void) {

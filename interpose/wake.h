@@ -16,11 +16,13 @@ enum mw_wake_state {
 
 // The state lives in a page that the kernel zeroes in a forked child (MADV_WIPEONFORK), also after
 // a raw clone that no atfork handler hears of. So one load tells both whether we record and whether
-// the ledger is this process's own.
+// the ledger is this process's own. The page is made by the first mw_wake; until then the state is
+// MW_INERT, or MW_OFF, and stands elsewhere.
 extern _Atomic uint32_t *mw_wake_word;
 
 MW_INLINE bool mw_awake(void) {
-    return mw_likely(atomic_load_explicit(mw_wake_word, memory_order_acquire) == MW_AWAKE);
+    _Atomic uint32_t *word = __atomic_load_n(&mw_wake_word, __ATOMIC_RELAXED);
+    return mw_likely(atomic_load_explicit(word, memory_order_acquire) == MW_AWAKE);
 }
 
 // Makes the ledger if there is none: at the first event worth recording. True if awake afterwards.

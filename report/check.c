@@ -76,14 +76,31 @@ static void check_accounts(const struct model *m, struct check *c) {
 }
 
 static void check_sites(const struct model *m, struct check *c) {
-    struct check_row *row = add_row(c, "sites: their counters equal the records", c->in_flight);
+    struct check_row *sums = add_row(c, "sites: their counters equal the records", c->in_flight);
+    struct check_row *running =
+        add_row(c, "sites: the running counters equal the records", c->in_flight);
+    struct check_row *peaks = add_row(c, "sites: the peak is not below what is live", c->in_flight);
+    struct check_row *stacks = add_row(c, "sites: their stacks are whole", 0);
     for (unsigned i = 0; i < m->sites; i++) {
         const struct model_site *s = &m->site[i];
+        const struct model_account *a = &m->account[s->account];
         uint64_t blocks = s->tally.allocations - s->tally.frees, bytes = tally_live(&s->tally);
-        const char *name = s->api >= 0 ? m->api[s->api].name : "other";
-        if (compare(row, blocks, bytes, &s->held))
-            tell_difference(c, name, &m->account[s->account], blocks, bytes, &s->held);
+        char name[80];
+        snprintf(name, sizeof name, "site %u, %s", i, s->api >= 0 ? m->api[s->api].name : "other");
+        if (compare(sums, blocks, bytes, &s->held))
+            tell_difference(c, name, a, blocks, bytes, &s->held);
+        if (compare(running, s->held.blocks, s->live_bytes, &s->held))
+            tell_difference(c, name, a, s->held.blocks, s->live_bytes, &s->held);
+        peaks->compared++;
+        if (s->peak_bytes >= s->held.bytes) continue;
+        peaks->differing++;
+        tell(c, "%s: the peak is %" PRIu64 " bytes, %" PRIu64 " are live", name, s->peak_bytes,
+             s->held.bytes);
     }
+    stacks->compared = m->sites;
+    stacks->differing = m->broken_stacks;
+    if (m->broken_stacks)
+        tell(c, "%" PRIu64 " sites refer to stacks that are not in the file", m->broken_stacks);
 }
 
 static void check_threads(const struct model *m, struct check *c) {

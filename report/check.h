@@ -17,7 +17,7 @@ struct check_row {
     uint64_t allowed;   // for events in flight
     bool ok;
 };
-#define CHECK_ROWS 6u
+#define CHECK_ROWS 9u
 
 struct check {
     bool ok;

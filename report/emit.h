@@ -8,21 +8,45 @@
 #include "check.h"
 #include "json.h"
 #include "model.h"
+#include "resolver.h"
+#include "view.h"
 
 #include <stdio.h>
 
+// What sites are listed, and who names their native frames.
+struct naming {
+    struct resolver *resolver;
+    unsigned limit_ms; // for that; 0 = not at all
+    enum sort_key sort;
+};
+
 // The report as a document; the caller frees with cJSON_Delete. `path` is the ledger's, `alive`
 // whether its process still runs.
-cJSON *report_document(const struct model *m, const struct check *c, const char *path, bool alive);
+cJSON *report_document(const struct model *m, const struct check *c, const char *path, bool alive,
+                       const struct naming *naming);
+
+// Looks again for the names that are missing in a report (resolve_report.c).
+void report_resolve(cJSON *report, const struct naming *naming);
 
 // Prints a report in at most 80 columns. Control characters of names become '?': a terminal must
 // not obey them.
-void print_report(FILE *out, const cJSON *report);
+void print_report(FILE *out, const cJSON *report, const struct view *view);
+// Its part about findings, and, if the program ended badly, what it printed last (text_findings.c).
+void print_findings(FILE *out, const cJSON *report);
+void print_last_words(FILE *out, const cJSON *report);
+// Its part about sites, or groups of them (text_sites.c).
+void print_sites(FILE *out, const cJSON *report, const struct view *view);
 
 // Text that may be printed: `text` in at most `width` columns (one a code point), control
 // characters replaced, "..." where it was cut. NULL gives "?". Returns `out`.
 #define FIT_TEXT 324 // COLUMNS code points of four bytes
 const char *fit(char out[FIT_TEXT], const char *text, unsigned width);
+unsigned fit_columns(const char *fitted); // how many it takes
+
+// What stands for a site of the report: "train.py:42 in Model.forward". NULL if there is no such
+// site; else `out`, in at most SITE_WIDTH columns.
+#define SITE_WIDTH 60
+const char *site_label(const cJSON *report, int64_t index, char out[FIT_TEXT]);
 
 // `text` in lines of 80 columns, each indented, with control characters replaced.
 void print_wrapped(FILE *out, const char *text, unsigned indent);

@@ -6,8 +6,9 @@
 // they are names and not numbers; a time is UTC with milliseconds and CLOCK_MONOTONIC in
 // nanoseconds; null is "not known", 0 is zero; lists that can be long are sorted by live bytes.
 #define _GNU_SOURCE // sigabbrev_np
-#include "emit.h"
+#include "emit_parts.h"
 
+#include "findings.h"
 #include "memwatch.h"
 
 #include <stdlib.h>
@@ -21,7 +22,7 @@ static const struct mw_header *header_of(const struct model *m) {
 // ---- pieces ---------------------------------------------------------------------------------
 
 // `ns` since the ledger was made.
-static void add_time(cJSON *object, const char *name, const struct model *m, uint64_t ns) {
+void emit_time(cJSON *object, const char *name, const struct model *m, uint64_t ns) {
     const struct mw_header *h = header_of(m);
     uint64_t utc_ms = (h->start_realtime_ns + ns) / 1000000;
     time_t seconds = (time_t)(utc_ms / 1000);
@@ -37,24 +38,28 @@ static void add_time(cJSON *object, const char *name, const struct model *m, uin
     json_add_u64(time, "monotonic_ns", h->start_monotonic_ns + ns);
 }
 
-// 0 = it never was.
-static void add_time_if(cJSON *object, const char *name, const struct model *m, uint64_t ns) {
-    if (ns)
-        add_time(object, name, m, ns);
+void emit_time_if(cJSON *object, const char *name, const struct model *m, bool known, uint64_t ns) {
+    if (known)
+        emit_time(object, name, m, ns);
     else
         json_add_null(object, name);
 }
 
-static void add_api(cJSON *object, const char *name, const struct model *m, int api) {
+// 0 = it never was.
+static void add_time(cJSON *object, const char *name, const struct model *m, uint64_t ns) {
+    emit_time_if(object, name, m, ns != 0, ns);
+}
+
+void emit_api(cJSON *object, const char *name, const struct model *m, int api) {
     json_add_text(object, name, api >= 0 ? m->api[api].name : NULL);
 }
 
-static void add_pair(cJSON *object, int device, enum mw_space space) {
+void emit_pair(cJSON *object, int device, enum mw_space space) {
     json_add_i64(object, "device", device);
     json_add_text(object, "space", space_name(space));
 }
 
-static void add_tally(cJSON *object, const struct tally *t) {
+void emit_tally(cJSON *object, const struct tally *t) {
     json_add_u64(object, "allocations", t->allocations);
     json_add_u64(object, "allocated_bytes", t->allocated_bytes);
     json_add_u64(object, "frees", t->frees);
@@ -62,7 +67,7 @@ static void add_tally(cJSON *object, const struct tally *t) {
     json_add_u64(object, "failed", t->failed);
 }
 
-static void add_held(cJSON *object, const struct held *held) {
+void emit_held(cJSON *object, const struct held *held) {
     json_add_u64(object, "live_bytes", held->bytes);
     json_add_u64(object, "live_blocks", held->blocks);
 }
@@ -115,9 +120,9 @@ static void add_process(cJSON *report, const struct model *m, bool alive) {
     add_rank(process, "rank", h->rank);
     add_rank(process, "local_rank", h->local_rank);
     add_rank(process, "world_size", h->world_size);
-    add_time(process, "start", m, 0);
-    add_time_if(process, "end", m, h->ended_ns ? h->ended_ns : h->exiting_ns);
-    add_time_if(process, "last_event", m, m->last_ns);
+    emit_time(process, "start", m, 0);
+    add_time(process, "end", m, h->ended_ns ? h->ended_ns : h->exiting_ns);
+    add_time(process, "last_event", m, m->last_ns);
     add_exit(process, h, alive);
 }
 
@@ -147,7 +152,7 @@ static void add_memory_info(cJSON *object, const struct model *m, const struct m
     json_add_u64(info, "free_bytes", d->info_free);
     json_add_u64(info, "total_bytes", d->info_total);
     json_add_u64(info, "calls", d->info_n);
-    add_time(info, "time", m, d->info_ns);
+    emit_time(info, "time", m, d->info_ns);
     json_add_i64(object, "unattributed_bytes", (int64_t)(d->info_total - d->info_free - own));
 }
 
@@ -161,7 +166,7 @@ static void add_graph_memory(cJSON *object, const struct model *m, const struct 
     json_add_u64(graph, "used_peak_bytes", d->graph_used_high);
     json_add_u64(graph, "reserved_bytes", d->graph_reserved);
     json_add_u64(graph, "reserved_peak_bytes", d->graph_reserved_high);
-    add_time(graph, "time", m, d->graph_ns);
+    emit_time(graph, "time", m, d->graph_ns);
 }
 
 static void add_limits(cJSON *object, const struct mw_device *d) {
@@ -215,8 +220,8 @@ static void add_contexts(cJSON *report, const struct model *m) {
         json_add_i64(context, "device", c->device);
         json_add_bool(context, "primary", c->primary);
         json_add_bool(context, "live", c->state == 2);
-        add_time_if(context, "created", m, c->created_ns);
-        add_time_if(context, "ended", m, c->ended_ns);
+        add_time(context, "created", m, c->created_ns);
+        add_time(context, "ended", m, c->ended_ns);
     }
 }
 
@@ -236,7 +241,7 @@ static void add_pool(cJSON *pools, const struct model *m, const struct mw_pool *
     bool read = p->observed_ns != 0;
     cJSON *pool = json_add_object(pools, NULL);
     json_add_handle(pool, "handle", p->handle);
-    add_pair(pool, p->device, p->space < MW_SPACE_COUNT ? p->space : MW_SPACE_NONE);
+    emit_pair(pool, p->device, p->space < MW_SPACE_COUNT ? p->space : MW_SPACE_NONE);
     json_add_bool(pool, "imported", p->imported);
     json_add_bool(pool, "live", p->state == 2);
     json_add_u64(pool, "used_bytes", held.bytes);
@@ -258,7 +263,7 @@ static void add_pool(cJSON *pools, const struct model *m, const struct mw_pool *
         json_add_u64(pool, "release_threshold", p->release_threshold);
     else
         json_add_null(pool, "release_threshold");
-    add_time_if(pool, "observed", m, p->observed_ns);
+    add_time(pool, "observed", m, p->observed_ns);
 }
 
 static bool pool_listed(const struct model *m, uint64_t handle) {
@@ -282,7 +287,7 @@ static void add_pools(cJSON *report, const struct model *m) {
     }
 }
 
-// ---- totals, sites, threads, blocks ---------------------------------------------------------
+// ---- totals, threads, blocks ----------------------------------------------------------------
 
 static void add_totals(cJSON *report, const struct model *m) {
     cJSON *totals = json_add_array(report, "totals");
@@ -292,50 +297,17 @@ static void add_totals(cJSON *report, const struct model *m) {
             !a->tally.failed)
             continue;
         cJSON *total = json_add_object(totals, NULL);
-        add_pair(total, a->device, a->space);
+        emit_pair(total, a->device, a->space);
         json_add_bool(total, "counted_as_memory", space_is_memory(a->space));
-        add_held(total, &a->held);
+        emit_held(total, &a->held);
         json_add_u64(total, "peak_bytes", a->peak_bytes);
-        if (a->peak_bytes)
-            add_time(total, "peak_time", m, a->peak_ms * 1000000);
-        else
-            json_add_null(total, "peak_time");
-        add_tally(total, &a->tally);
+        emit_time_if(total, "peak_time", m, a->peak_bytes, a->peak_ms * 1000000);
+        emit_tally(total, &a->tally);
     }
 }
 
 static int more_first(uint64_t a, uint64_t b) {
     return a < b ? 1 : a > b ? -1 : 0;
-}
-
-static int sites_by_live(const void *x, const void *y) {
-    const struct model_site *a = *(const struct model_site *const *)x,
-                            *b = *(const struct model_site *const *)y;
-    int order = more_first(a->held.bytes, b->held.bytes);
-    if (!order) order = more_first(a->tally.allocated_bytes, b->tally.allocated_bytes);
-    return order ? order : a < b ? -1 : a > b;
-}
-
-static void add_sites(cJSON *report, const struct model *m) {
-    cJSON *sites = json_add_array(report, "sites");
-    const struct model_site **order = allocate(m->sites, sizeof *order);
-    unsigned n = 0;
-    for (unsigned i = 0; i < m->sites; i++) {
-        const struct model_site *s = &m->site[i];
-        if (s->tally.allocations || s->tally.failed || s->held.blocks) order[n++] = s;
-    }
-    qsort(order, n, sizeof *order, sites_by_live);
-    for (unsigned i = 0; i < n; i++) {
-        const struct model_site *s = order[i];
-        const struct model_account *a = &m->account[s->account];
-        cJSON *site = json_add_object(sites, NULL);
-        add_api(site, "api", m, s->api);
-        add_api(site, "driver_api", m, s->driver_api);
-        add_pair(site, a->device, a->space);
-        add_held(site, &s->held);
-        add_tally(site, &s->tally);
-    }
-    free(order);
 }
 
 // In the spaces that are memory of this process.
@@ -362,9 +334,9 @@ static void add_shares(cJSON *object, const struct model *m, const struct model_
         if (!s->held.blocks && !s->tally.allocations && !s->tally.frees && !s->tally.failed)
             continue;
         cJSON *account = json_add_object(accounts, NULL);
-        add_pair(account, m->account[i].device, m->account[i].space);
-        add_held(account, &s->held);
-        add_tally(account, &s->tally);
+        emit_pair(account, m->account[i].device, m->account[i].space);
+        emit_held(account, &s->held);
+        emit_tally(account, &s->tally);
     }
 }
 
@@ -389,9 +361,9 @@ static void add_thread(cJSON *threads, const struct model *m, const struct model
     json_add_u64(thread, "tid", t->tid);
     json_add_text(thread, "name", t->name);
     json_add_text(thread, "state", thread_state(t->state));
-    add_time_if(thread, "started", m, t->started_ns);
-    add_time_if(thread, "ended", m, t->ended_ns);
-    add_held(thread, &memory);
+    add_time(thread, "started", m, t->started_ns);
+    add_time(thread, "ended", m, t->ended_ns);
+    emit_held(thread, &memory);
     add_earlier(thread, t);
     add_shares(thread, m, t);
 }
@@ -426,7 +398,8 @@ static void add_threads(cJSON *report, const struct model *m) {
     free(order);
 }
 
-static void add_block(cJSON *list, const struct model *m, const struct model_block *b) {
+static void add_block(cJSON *list, const struct model *m, const struct model_block *b,
+                      const int *position) {
     const struct model_site *site = &m->site[b->site];
     const struct model_account *account = &m->account[site->account];
     const struct mw_place *place = &m->place[b->place];
@@ -434,8 +407,12 @@ static void add_block(cJSON *list, const struct model *m, const struct model_blo
     json_add_handle(block, "key", b->record.key);
     json_add_u64(block, "bytes", record_bytes(&b->record));
     json_add_u64(block, "asked_bytes", record_asked(&b->record));
-    add_pair(block, account->device, account->space);
-    add_api(block, "api", m, site->api);
+    emit_pair(block, account->device, account->space);
+    emit_api(block, "api", m, site->api);
+    if (position[b->site] >= 0)
+        json_add_i64(block, "site", position[b->site]);
+    else
+        json_add_null(block, "site");
     json_add_u64(block, "tid", m->thread[b->thread].tid);
     json_add_handle(block, "context", place->context);
     json_add_handle(block, "stream", place->stream);
@@ -448,11 +425,12 @@ static void add_block(cJSON *list, const struct model *m, const struct model_blo
     json_add_u64(block, "age_ms", now_ms > born_ms ? now_ms - born_ms : 0);
 }
 
-static void add_blocks(cJSON *report, const struct model *m) {
+// `position`: where each site stands in the report's list.
+static void add_blocks(cJSON *report, const struct model *m, const int *position) {
     cJSON *blocks = json_add_object(report, "blocks");
     json_add_u64(blocks, "count", m->records);
     cJSON *largest = json_add_array(blocks, "largest");
-    for (unsigned i = 0; i < m->largest_count; i++) add_block(largest, m, &m->largest[i]);
+    for (unsigned i = 0; i < m->largest_count; i++) add_block(largest, m, &m->largest[i], position);
 }
 
 // ---- failures -------------------------------------------------------------------------------
@@ -476,9 +454,9 @@ static void add_failure(cJSON *failures, const struct model *m, const struct mw_
         &h->account[f->account < MW_ACCOUNTS ? f->account : MW_ACCOUNTS - 1];
     bool allocation = a->state == 2 && a->space != MW_SPACE_NONE && a->space < MW_SPACE_COUNT;
     cJSON *failure = json_add_object(failures, NULL);
-    add_time(failure, "time", m, f->when_ns);
-    add_api(failure, "api", m, api);
-    add_api(failure, "driver_api", m, driver);
+    emit_time(failure, "time", m, f->when_ns);
+    emit_api(failure, "api", m, api);
+    emit_api(failure, "driver_api", m, driver);
     json_add_u64(failure, "result", f->result);
     json_add_text(failure, "result_name", result_name(f->result, runtime));
     if (f->asked)
@@ -487,7 +465,7 @@ static void add_failure(cJSON *failures, const struct model *m, const struct mw_
         json_add_null(failure, "asked_bytes");
     json_add_handle(failure, "key", f->key);
     if (allocation) {
-        add_pair(failure, a->device, a->space);
+        emit_pair(failure, a->device, a->space);
         json_add_u64(failure, "live_bytes", f->live);
     } else {
         json_add_null(failure, "device");
@@ -508,8 +486,8 @@ static void add_failures(cJSON *report, const struct model *m) {
     json_add_u64(report, "failures_total", total);
     cJSON *failures = json_add_array(report, "failures");
     for (uint64_t ordinal = first; ordinal - first < MW_FAILURES && ordinal != total; ordinal++) {
-        const struct mw_failure *f = &h->failure[ordinal % MW_FAILURES];
-        if (f->sequence == 2 * ordinal + 2) add_failure(failures, m, f); // else torn or replaced
+        const struct mw_failure *f = failure_at(h, ordinal);
+        if (f) add_failure(failures, m, f);
     }
 }
 
@@ -578,7 +556,31 @@ static unsigned add_losses(cJSON *coverage, const struct mw_header *h) {
     return n;
 }
 
-static void add_coverage(cJSON *report, const struct model *m) {
+static void add_levels(cJSON *coverage, const struct mw_header *h) {
+    static const char *const names[MW_LEVEL_COUNT] = {
+        [MW_LEVEL_PYTHON] = "python", [MW_LEVEL_NATIVE] = "native"};
+    static const char *const states[] = {[MW_LEVEL_NONE] = "none",
+                                         [MW_LEVEL_LIVE] = "live",
+                                         [MW_LEVEL_OFF] = "off",
+                                         [MW_LEVEL_UNAVAILABLE] = "unavailable"};
+    cJSON *stacks = json_add_object(coverage, "stacks");
+    for (unsigned i = 0; i < MW_LEVEL_COUNT; i++) {
+        const struct mw_level *l = &h->level[i];
+        if (!names[i]) continue;
+        cJSON *level = json_add_object(stacks, names[i]);
+        unsigned state = l->state <= MW_LEVEL_UNAVAILABLE ? l->state : MW_LEVEL_UNAVAILABLE;
+        json_add_text(level, "state", states[state]);
+        json_add_text(level, "text", l->words);
+    }
+}
+
+static void add_symbols(cJSON *coverage, const struct resolver *resolver) {
+    cJSON *symbols = json_add_object(coverage, "symbols");
+    json_add_bool(symbols, "complete", resolver_complete(resolver));
+    emit_modules(symbols, resolver);
+}
+
+static void add_coverage(cJSON *report, const struct model *m, const struct resolver *resolver) {
     const struct mw_header *h = header_of(m);
     cJSON *coverage = json_add_object(report, "coverage");
     cJSON *doors = json_add_object(coverage, "doors");
@@ -594,6 +596,8 @@ static void add_coverage(cJSON *report, const struct model *m) {
     cJSON *deepbind = json_add_object(coverage, "deepbind");
     json_add_u64(deepbind, "count", h->deepbinds);
     json_add_text(deepbind, "first", h->deepbind_path);
+    add_levels(coverage, h);
+    add_symbols(coverage, resolver);
     unsigned losses = add_losses(coverage, h);
     json_add_bool(coverage, "complete", !lookups && !h->deepbinds && !losses);
 }
@@ -613,7 +617,9 @@ static void add_ledger(cJSON *report, const struct model *m, const struct check 
     for (unsigned i = 0; i < c->lines; i++) json_add_text(differences, NULL, c->line[i]);
 }
 
-cJSON *report_document(const struct model *m, const struct check *c, const char *path, bool alive) {
+cJSON *report_document(const struct model *m, const struct check *c, const char *path, bool alive,
+                       const struct naming *naming) {
+    int *position = allocate(m->sites, sizeof *position);
     cJSON *report = cJSON_CreateObject();
     json_add_text(report, "schema", MEMWATCH_SCHEMA);
     cJSON *memwatch = json_add_object(report, "memwatch");
@@ -624,11 +630,14 @@ cJSON *report_document(const struct model *m, const struct check *c, const char 
     add_totals(report, m);
     add_contexts(report, m);
     add_pools(report, m);
-    add_sites(report, m);
+    emit_sites(report, m, naming, position);
     add_threads(report, m);
-    add_blocks(report, m);
+    add_blocks(report, m, position);
     add_failures(report, m);
-    add_coverage(report, m);
+    emit_messages(report, m);
+    emit_findings(report, m, path, position);
+    add_coverage(report, m, naming->resolver);
     add_ledger(report, m, c, path);
+    free(position);
     return report;
 }

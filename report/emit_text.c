@@ -12,7 +12,7 @@
 #include <string.h>
 
 #define COLUMNS 80
-#define LISTED  10 // threads, sites, failures
+#define LISTED  10 // threads, failures
 #define TEXT    FIT_TEXT
 
 #define DEVICE_TEXT 32
@@ -41,6 +41,12 @@ const char *fit(char out[TEXT], const char *text, unsigned width) {
     }
     out[n] = '\0';
     return out;
+}
+
+unsigned fit_columns(const char *fitted) {
+    unsigned columns = 0;
+    for (; *fitted; fitted++) columns += ((unsigned char)*fitted & 0xc0) != 0x80;
+    return columns;
 }
 
 void print_wrapped(FILE *out, const char *text, unsigned indent) {
@@ -218,26 +224,10 @@ static void print_pools(FILE *out, const cJSON *report) {
     }
 }
 
-// ---- threads, sites, failures ---------------------------------------------------------------
+// ---- threads, failures ----------------------------------------------------------------------
 
 static void print_rest(FILE *out, int all, const char *what) {
     if (all > LISTED) fprintf(out, "and %d more %s: see the JSON\n", all - LISTED, what);
-}
-
-static void print_sites(FILE *out, const cJSON *report) {
-    const cJSON *sites = json_get(report, "sites"), *site;
-    int n = 0;
-    if (!cJSON_GetArraySize(sites)) return;
-    fprintf(out, "\n%-28s %-9s %-10s %11s %8s %9s\n", "by call", "", "", "live", "blocks", "calls");
-    cJSON_ArrayForEach(site, sites) {
-        char api[TEXT], device[DEVICE_TEXT], space[TEXT], live[BYTES_TEXT];
-        if (n++ == LISTED) break;
-        fprintf(out, "%-28s %-9s %-10s %11s %8" PRIu64 " %9" PRIu64 "\n",
-                fit(api, json_text(site, "api"), 28), device_name(device, json_i64(site, "device")),
-                fit(space, json_text(site, "space"), 10), bytes_of(site, "live_bytes", live),
-                json_u64(site, "live_blocks"), json_u64(site, "allocations"));
-    }
-    print_rest(out, cJSON_GetArraySize(sites), "calls");
 }
 
 static void print_threads(FILE *out, const cJSON *report) {
@@ -298,6 +288,38 @@ static void print_failures(FILE *out, const cJSON *report) {
 
 // ---- coverage -------------------------------------------------------------------------------
 
+static void print_stacks(FILE *out, const cJSON *coverage) {
+    static const struct {
+        const char *member, *name;
+    } levels[] = {{"python", "Python"}, {"native", "native"}};
+    for (size_t i = 0; i < sizeof levels / sizeof levels[0]; i++) {
+        const cJSON *level = json_get(json_get(coverage, "stacks"), levels[i].member);
+        const char *state = json_text(level, "state"), *text = json_text(level, "text");
+        char line[512];
+        if (!state || !strcmp(state, "none")) continue;
+        bool live = !strcmp(state, "live");
+        snprintf(line, sizeof line, "%s stacks%s%s%s%s", levels[i].name, live ? "" : " ",
+                 live ? "" : state, text ? ": " : "", text ? text : "");
+        if (!live || text) print_wrapped(out, line, 2);
+    }
+}
+
+// Where names of native frames are missing, and why.
+static void print_symbols(FILE *out, const cJSON *coverage) {
+    const cJSON *symbols = json_get(coverage, "symbols"), *module;
+    int n = 0;
+    if (cJSON_IsFalse(json_get(symbols, "complete")))
+        fputs("  names of native frames are missing: finding them took too long\n", out);
+    cJSON_ArrayForEach(module, json_get(symbols, "modules")) {
+        const char *path = json_text(module, "path"), *reason = json_text(module, "reason");
+        char line[1024];
+        // What has no folder is no file (linux-vdso.so.1).
+        if (!path || !reason || !strchr(path, '/') || n++ == LISTED) continue;
+        snprintf(line, sizeof line, "no names in %s: %s", path, reason);
+        print_wrapped(out, line, 2);
+    }
+}
+
 static void print_coverage(FILE *out, const cJSON *report) {
     const cJSON *coverage = json_get(report, "coverage"), *loss, *lookup;
     const cJSON *losses = json_get(coverage, "losses"),
@@ -307,6 +329,8 @@ static void print_coverage(FILE *out, const cJSON *report) {
     fprintf(out, "  %d of %" PRIu64 " watched entry points were called\n",
             cJSON_GetArraySize(json_get(coverage, "entry_points")),
             json_u64(coverage, "entry_points_known"));
+    print_stacks(out, coverage);
+    print_symbols(out, coverage);
     if (json_is_true(coverage, "complete")) fputs("  nothing is known to be missing\n", out);
     cJSON_ArrayForEach(loss, losses) {
         char text[512];
@@ -346,14 +370,16 @@ static void print_check(FILE *out, const cJSON *report) {
         print_wrapped(out, line->valuestring, 4);
 }
 
-void print_report(FILE *out, const cJSON *report) {
+void print_report(FILE *out, const cJSON *report, const struct view *view) {
     print_process(out, report);
+    print_findings(out, report);
     print_totals(out, report);
     print_devices(out, report);
     print_pools(out, report);
-    print_sites(out, report);
+    print_sites(out, report, view);
     print_threads(out, report);
     print_failures(out, report);
+    print_last_words(out, report);
     print_coverage(out, report);
     print_check(out, report);
 }

@@ -116,6 +116,17 @@ void journal_free(struct journal *list) {
     *list = (struct journal){0};
 }
 
+bool journal_beside(const char *what, char *path, size_t bytes) {
+    static const char name[] = "/memwatch-run.";
+    const char *journal = getenv(VARIABLE), *at = journal ? strstr(journal, name) : NULL;
+    // The last one: a folder may be called so.
+    for (const char *next = at; next; next = strstr(next + 1, name)) at = next;
+    if (!at) return false;
+    int n = snprintf(path, bytes, "%.*s/memwatch-%s.%s", (int)(at - journal), journal, what,
+                     at + sizeof name - 1);
+    return n > 0 && (size_t)n < bytes;
+}
+
 void journal_remove(void) {
     const char *path = getenv(VARIABLE);
     if (path) unlink(path);

@@ -48,6 +48,10 @@ struct journal_entry *journal_entry(struct journal *list, const char *ledger);
 // Stores what was rendered.
 void journal_rendered(struct journal_entry *entry, const struct rendered *rendered);
 
+// The name of a further file of this run, beside the journal: `what` stands in it for "run". False
+// outside of `run`, and if the name is too long.
+bool journal_beside(const char *what, char *path, size_t bytes);
+
 // Removes the file. Monitors that still watch then write nothing.
 void journal_remove(void);
 

@@ -14,6 +14,9 @@ static const struct command {
     {"run", cmd_run, "run a program with GPU memory recorded"},
     {"report", cmd_report, "show what was recorded: of a file, a folder, a process"},
     {"doctor", cmd_doctor, "tell what would be seen of a program on this machine, and why"},
+    {"diagnose", cmd_diagnose, "say which known errors are in a log, and what helps"},
+    {"explain", cmd_explain, "say what an impossible number or a message really means"},
+    {"kb", cmd_kb, "check, list, show and search what is known about errors"},
     {"monitor", cmd_monitor, "wait for a process and report (started by the library)"},
 };
 #define COMMANDS (sizeof commands / sizeof commands[0])
@@ -25,7 +28,7 @@ static const struct {
     {EXIT_OK, "all is well"},
     {EXIT_FINDING, "a check did not hold, or doctor found a problem"},
     {EXIT_USAGE, "wrong usage"},
-    {EXIT_DAMAGED, "a file is unreadable, damaged, not ours or of a later version"},
+    {EXIT_DAMAGED, "a file is unreadable, damaged, not ours or of another version"},
     {EXIT_NOTHING, "there is nothing to report"},
     {EXIT_RUN_FAILED, "run: memwatch itself failed"},
     {EXIT_NOT_EXECUTABLE, "run: the program cannot be executed"},
@@ -67,8 +70,8 @@ static int print_help(void) {
          "\n"
          "The library reads these from the watched program's environment:\n");
     for (size_t i = 0; i < VARIABLES; i++) {
-        printf("  %-20s ", variables[i].variable);
-        print_folded(variables[i].help, 23);
+        printf("  %-22s ", variables[i].variable);
+        print_folded(variables[i].help, 25);
     }
     puts("\nExit status:\n");
     for (size_t i = 0; i < CODES; i++) printf("  %3d  %s\n", codes[i].code, codes[i].meaning);

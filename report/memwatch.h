@@ -17,7 +17,7 @@ enum exit_code {
     EXIT_OK = 0,
     EXIT_FINDING = 1, // a check did not hold
     EXIT_USAGE = 2,
-    EXIT_DAMAGED = 3, // a file that is not readable, damaged, foreign or of a newer version
+    EXIT_DAMAGED = 3, // a file that is not readable, damaged, foreign or of another version
     EXIT_NOTHING = 4, // nothing there to report
     // memwatch run, as env(1), nohup(1) and timeout(1) have it:
     EXIT_RUN_FAILED = 125,
@@ -30,6 +30,9 @@ int cmd_run(int argc, char **argv);
 int cmd_monitor(int argc, char **argv);
 int cmd_report(int argc, char **argv);
 int cmd_doctor(int argc, char **argv);
+int cmd_diagnose(int argc, char **argv);
+int cmd_explain(int argc, char **argv);
+int cmd_kb(int argc, char **argv);
 
 // Prints "memwatch: " and one line on standard error; returns `code`, for `return fail(...)`.
 __attribute__((format(printf, 2, 3))) int fail(enum exit_code code, const char *format, ...);

@@ -24,8 +24,9 @@ struct reading {
     uint32_t account_of[MW_ACCOUNTS];
     uint32_t *site_of, *thread_of;
     struct mw_site *raw_site;
-    uint8_t *page_seen; // a page of cells belongs to one thread
-    uint64_t events;    // that the threads had counted
+    uint8_t *page_seen;   // a page of cells belongs to one thread
+    uint32_t *page_queue; // of pages to be read
+    uint64_t events;      // that the threads had counted
 };
 
 static const struct {
@@ -114,26 +115,53 @@ static int by_content(const void *a, const void *b, void *reading) {
     uint32_t of_x = g->account_of[x->account], of_y = g->account_of[y->account];
     if (x->api != y->api) return x->api < y->api ? -1 : 1;
     if (x->driver_api != y->driver_api) return x->driver_api < y->driver_api ? -1 : 1;
-    return of_x < of_y ? -1 : of_x > of_y;
+    if (of_x != of_y) return of_x < of_y ? -1 : 1;
+    return stack_compare(&g->m->arena, x->stack, y->stack);
 }
 
 static int api_index(const struct model *m, uint16_t api) {
     return api < m->apis ? api : -1;
 }
 
-// Equal entries of the file become one: two threads may have interned the same site at once.
-static bool read_sites(struct reading *g) {
-    struct model *m = g->m;
-    uint32_t count = g->r->count[MW_CHUNK_SITES], ready = 0;
-    uint32_t *order = allocate(count, sizeof *order);
+// The arena as it is after the sites were read: whatever these refer to was there before them, but
+// perhaps in a chunk that the directory did not show yet. The header's tables stay as they were.
+static bool read_arena(struct reading *g) {
+    uint32_t tables[READER_KINDS];
+    memcpy(tables, g->r->count, sizeof tables);
+    if (reader_refresh(g->r) != READER_OK) return false;
+    memcpy(g->r->count, tables, sizeof tables);
+    return reader_arena(g->r, &g->m->arena);
+}
+
+static void add_site(struct model *m, const struct mw_site *raw, unsigned account) {
+    bool overflow = raw->stack == MW_OVERFLOW;
+    m->site[m->sites++] = (struct model_site){.api = api_index(m, raw->api),
+                                              .driver_api = api_index(m, raw->driver_api),
+                                              .account = account,
+                                              .stack = overflow ? MW_NO_STACK : raw->stack,
+                                              .overflow = overflow,
+                                              .first_ms = UINT32_MAX,
+                                              .oldest_ms = UINT64_MAX};
+}
+
+static bool read_raw_sites(struct reading *g) {
+    uint32_t count = g->r->count[MW_CHUNK_SITES];
     g->raw_site = allocate(count, sizeof g->raw_site[0]);
     g->site_of = allocate(count, sizeof g->site_of[0]);
-    m->site = allocate(count, sizeof m->site[0]);
-    bool ok = reader_entries(g->r, MW_CHUNK_SITES, 0, count, g->raw_site);
-    for (uint32_t i = 0; ok && i < count; i++) {
+    g->m->site = allocate(count, sizeof g->m->site[0]);
+    return reader_entries(g->r, MW_CHUNK_SITES, 0, count, g->raw_site);
+}
+
+// Equal entries of the file become one: two threads may have interned the same site at once.
+static void unite_sites(struct reading *g, uint32_t count) {
+    struct model *m = g->m;
+    uint32_t *order = allocate(count, sizeof *order), ready = 0;
+    for (uint32_t i = 0; i < count; i++) {
+        struct mw_site *s = &g->raw_site[i];
         g->site_of[i] = NOWHERE;
-        const struct mw_site *s = &g->raw_site[i];
         if (s->state != 2) continue;
+        bool told = s->stack != MW_NO_STACK && s->stack != MW_OVERFLOW;
+        if (told && !stack_whole(&m->arena, s->stack)) m->broken_stacks++;
         if (s->account < MW_ACCOUNTS && g->account_of[s->account] != NOWHERE)
             order[ready++] = i;
         else
@@ -143,13 +171,16 @@ static bool read_sites(struct reading *g) {
     for (uint32_t i = 0; i < ready; i++) {
         const struct mw_site *s = &g->raw_site[order[i]];
         if (!i || by_content(&order[i - 1], &order[i], g) != 0)
-            m->site[m->sites++] = (struct model_site){.api = api_index(m, s->api),
-                                                      .driver_api = api_index(m, s->driver_api),
-                                                      .account = g->account_of[s->account]};
+            add_site(m, s, g->account_of[s->account]);
+        struct model_site *site = &m->site[m->sites - 1];
+        site->live_bytes += s->bound; // less the threads' slack: add_cell
+        // As with accounts, the sum of two peaks is an upper limit.
+        site->peak_bytes += s->peak;
+        if (s->peak_ms > site->peak_ms) site->peak_ms = s->peak_ms;
+        note_time(m, s->peak_ms * 1000000);
         g->site_of[order[i]] = m->sites - 1;
     }
     free(order);
-    return ok;
 }
 
 static bool read_tables(struct reading *g) {
@@ -164,25 +195,40 @@ static bool read_tables(struct reading *g) {
         !reader_entries(g->r, MW_CHUNK_PLACES, 0, m->places, m->place))
         return false;
     for (unsigned i = 0; i < m->apis; i++) m->api[i].name[sizeof m->api[i].name - 1] = '\0';
-    return read_sites(g);
+    if (!read_raw_sites(g) || !read_arena(g)) return false;
+    unite_sites(g, g->r->count[MW_CHUNK_SITES]);
+    return true;
 }
 
 // ---- threads --------------------------------------------------------------------------------
 
-// Calls `each` for the cells of a thread, wherever they are.
-static bool walk_cells(struct reading *g, const struct mw_thread *t,
-                       void (*each)(struct reading *, const struct mw_cell *, void *),
-                       void *argument) {
-    struct mw_cell_page page = t->cells;
-    uint32_t next = t->more_cells;
-    for (;;) {
-        for (unsigned i = 0; i < MW_CELLS; i++)
-            if (page.cell[i].site) each(g, &page.cell[i], argument);
-        if (!next || next > g->r->count[MW_CHUNK_CELLS] || g->page_seen[next - 1]) return true;
+typedef void cell_visitor(struct reading *, const struct mw_cell *, void *);
+
+static void visit_page(struct reading *g, const struct mw_cell_page *page, uint32_t *queued,
+                       cell_visitor *each, void *argument) {
+    unsigned cells = reader_page_cells(g->r);
+    for (unsigned i = 0; i < cells; i++) {
+        struct mw_cell cell = reader_cell(g->r, page, i);
+        if (cell.site) each(g, &cell, argument);
+        // Each page is read once, whatever circles a damaged file shows.
+        uint32_t next = i < MW_PAGE_CHILDREN ? cell.next_page : 0;
+        if (!next || next > g->r->count[MW_CHUNK_CELLS] || g->page_seen[next - 1]) continue;
         g->page_seen[next - 1] = 1;
-        if (!reader_entries(g->r, MW_CHUNK_CELLS, next - 1, 1, &page)) return false;
-        next = page.cell[0].next_page;
+        g->page_queue[(*queued)++] = next - 1;
     }
+}
+
+// Calls `each` for the cells of a thread, wherever they are.
+static bool walk_cells(struct reading *g, const struct mw_thread *t, cell_visitor *each,
+                       void *argument) {
+    uint32_t queued = 0;
+    struct mw_cell_page page;
+    visit_page(g, &t->cells, &queued, each, argument);
+    for (uint32_t i = 0; i < queued; i++) {
+        if (!reader_entries(g->r, MW_CHUNK_CELLS, g->page_queue[i], 1, &page)) return false;
+        visit_page(g, &page, &queued, each, argument);
+    }
+    return true;
 }
 
 static bool walk_threads(struct reading *g,
@@ -191,7 +237,9 @@ static bool walk_threads(struct reading *g,
     struct mw_thread *block = allocate(THREADS_AT_ONCE, sizeof *block);
     bool ok = true;
     free(g->page_seen);
+    free(g->page_queue);
     g->page_seen = allocate(g->r->count[MW_CHUNK_CELLS], 1);
+    g->page_queue = allocate(g->r->count[MW_CHUNK_CELLS], sizeof g->page_queue[0]);
     for (uint32_t from = 0; ok && from < count; from += THREADS_AT_ONCE) {
         uint32_t n = count - from < THREADS_AT_ONCE ? count - from : THREADS_AT_ONCE;
         ok = reader_entries(g->r, MW_CHUNK_THREADS, from, n, block);
@@ -200,6 +248,15 @@ static bool walk_threads(struct reading *g,
     }
     free(block);
     return ok;
+}
+
+static void add_to_site(struct model_site *site, const struct mw_cell *c,
+                        const struct tally *tally) {
+    tally_add(&site->tally, tally);
+    site->live_bytes -= c->slack;
+    if (tally->allocations && c->first_ms < site->first_ms) site->first_ms = c->first_ms;
+    if (tally->allocations && c->last_ms > site->last_ms) site->last_ms = c->last_ms;
+    for (unsigned i = 0; i < MW_LIFETIMES; i++) site->lifetime[i] += c->lifetime[i];
 }
 
 static void add_cell(struct reading *g, const struct mw_cell *c, void *argument) {
@@ -215,7 +272,8 @@ static void add_cell(struct reading *g, const struct mw_cell *c, void *argument)
         return;
     }
     struct model_share *share = &t->share[m->site[site].account];
-    tally_add(&m->site[site].tally, &tally);
+    add_to_site(&m->site[site], c, &tally);
+    note_time(m, tally.allocations ? c->last_ms * UINT64_C(1000000) : 0);
     tally_add(&m->account[m->site[site].account].tally, &tally);
     tally_add(&share->tally, &tally);
     share->own_frees += c->own_frees;
@@ -334,8 +392,11 @@ static void add_record(void *context, const struct reader_record *record) {
     hold(&m->site[site].held, bytes);
     hold(&m->thread[thread].share[account].held, bytes);
     if (m->account[account].space != MW_SPACE_GRAPH) hold(&m->place_held[place], bytes);
-    if (record->class_ != MW_CLASS_MAPPING)
-        note_time(m, (record->birth & ((UINT64_C(1) << 40) - 1)) * 1000000);
+    if (record->class_ != MW_CLASS_MAPPING) { // which has its physical memory's handle instead
+        uint64_t born_ms = record->birth & ((UINT64_C(1) << 40) - 1);
+        note_time(m, born_ms * 1000000);
+        if (born_ms < m->site[site].oldest_ms) m->site[site].oldest_ms = born_ms;
+    }
     keep_largest(m, &(struct model_block){*record, site, thread, place});
 }
 
@@ -352,16 +413,17 @@ static void note_header_times(struct model *m) {
 
 static bool read_once(struct reading *g) {
     struct model *m = g->m;
+    uint32_t tables[READER_KINDS];
+    memcpy(tables, g->r->count, sizeof tables);
     if (!read_tables(g) || !read_threads(g)) return false;
     uint64_t before = g->events;
     if (!reader_records(g->r, add_record, g)) return false;
     // Failures and how it ended may have changed, too: the later header is the better one, but for
     // the accounts, which are in the model already.
-    uint32_t tables[READER_KINDS];
-    memcpy(tables, g->r->count, sizeof tables);
     if (reader_refresh(g->r) != READER_OK) return false;
     bool grown = memcmp(tables, g->r->count, sizeof tables) != 0;
     memcpy(g->r->count, tables, sizeof tables);
+    messages_read(g->r, &m->messages);
     g->events = 0;
     if (!walk_threads(g, look_again)) return false;
     // Modulo 2^64 it is small for a file that makes sense. A table that grew: events, though we do
@@ -392,6 +454,8 @@ static void release(struct model *m) {
     free(m->place);
     free(m->place_held);
     free(m->api);
+    arena_free(&m->arena);
+    messages_free(&m->messages);
     memset((char *)m + sizeof m->reader, 0, sizeof *m - sizeof m->reader);
 }
 
@@ -411,6 +475,7 @@ enum reader_status model_read(struct model *m, const char *path) {
         free(g.thread_of);
         free(g.raw_site);
         free(g.page_seen);
+        free(g.page_queue);
         if (!ok || !m->moved || attempt == ATTEMPTS) break;
         release(m);
         ok = reader_refresh(&m->reader) == READER_OK;

@@ -8,7 +8,8 @@
 #ifndef MEMWATCH_MODEL_H
 #define MEMWATCH_MODEL_H
 
-#include "reader.h"
+#include "frames.h"
+#include "messages.h"
 
 // Counted: all events since the ledger was made.
 struct tally {
@@ -30,11 +31,19 @@ struct model_account {
     struct held held;
 };
 
+// One place of a program that allocates. Entries of the file that say the same are one here.
 struct model_site {
     int api, driver_api; // index into model.api; -1 = not told
     unsigned account;    // index into model.account
+    uint32_t stack;      // reference in the arena; 0 = none
+    bool overflow;       // several sites: those that found no room in the table
     struct tally tally;
     struct held held;
+    uint64_t live_bytes;             // by the counters that the peak is taken from
+    uint64_t peak_bytes, peak_ms;    // at least the true peak: see struct mw_site
+    uint32_t first_ms, last_ms;      // of its allocations, if there are any
+    uint64_t oldest_ms;              // birth of the oldest live block; UINT64_MAX = not known
+    uint64_t lifetime[MW_LIFETIMES]; // of its freed blocks, by MW_LIFETIME_ENDS
 };
 
 // What a thread has of an account.
@@ -70,12 +79,15 @@ struct model {
     struct mw_place *place;
     struct held *place_held; // per place, without graph nodes: what pools hold
     struct mw_api *api;      // names terminated
+    struct arena arena;      // what the sites' stacks refer to
+    struct messages messages;
     unsigned accounts, sites, threads, places, apis;
     uint64_t calls[MW_APIS];                    // of each entry point
     struct model_block largest[LARGEST_BLOCKS]; // sorted, largest first
     unsigned largest_count;
-    uint64_t records;  // live, in all accounts
-    uint64_t misfits;  // live records and counters whose site, thread, place or account is none
+    uint64_t records; // live, in all accounts
+    uint64_t misfits; // live records and counters whose site, thread, place or account is none
+    uint64_t broken_stacks; // of sites: they refer to what is not in the arena
     uint64_t inflight; // blocks that may be half booked: of threads between two stores of one event
     uint64_t moved;    // events that happened while the file was read
     uint64_t last_ns;  // the latest time in the file

@@ -24,6 +24,7 @@
 
 #define RECORDS_AT_ONCE 8192u
 #define COPIES          3 // of each block of records, see above
+#define ARENA_UNIT      8u
 
 // Two thousand million live blocks. A sparse file of any size costs nothing to make, but reading it
 // would take for ever.
@@ -40,12 +41,14 @@ struct layout {
     { name, offsetof(struct mw_header, field), sizeof(struct type), oldest, most }
 static const struct layout tables[READER_KINDS] = {
     [MW_CHUNK_THREADS] = LAYOUT("threads", mw_thread, thread_bytes, 8192, 1u << 16),
-    // A page is a fixed number of cells: see cell_stride().
-    [MW_CHUNK_CELLS] = LAYOUT("cells", mw_cell, cell_bytes, 64, 1u << 20),
-    [MW_CHUNK_SITES] = LAYOUT("sites", mw_site, site_bytes, 64, 1u << 16),
+    // Its entries are pages: see stride_of().
+    [MW_CHUNK_CELLS] = LAYOUT("cells", mw_cell, cell_bytes, 128, 1u << 22),
+    [MW_CHUNK_SITES] = LAYOUT("sites", mw_site, site_bytes, 64, 1u << 20),
     [MW_CHUNK_PLACES] = LAYOUT("places", mw_place, place_bytes, 32, 1u << 16),
     [MW_CHUNK_APIS] = LAYOUT("entry points", mw_api, api_bytes, 64, 1u << 16),
     [MW_CHUNK_RECORDS] = LAYOUT("records", mw_record, record_bytes, 32, UINT32_MAX),
+    // References count in units of 8 bytes. No size of the header's own: ARENA_UNIT.
+    [MW_CHUNK_ARENA] = {"units of the arena", 0, ARENA_UNIT, ARENA_UNIT, UINT32_MAX},
 };
 
 // The arrays at the header's end, in file order.
@@ -66,6 +69,8 @@ static const struct array {
     {LAYOUT("look-ups", mw_lookup, lookup_bytes, 64, 0), offsetof(struct mw_header, lookup),
      MW_LOOKUPS},
     {LAYOUT("chunks", mw_chunk, chunk_bytes, 24, 0), offsetof(struct mw_header, chunk), MW_CHUNKS},
+    {LAYOUT("levels", mw_level, level_bytes, 128, 0), offsetof(struct mw_header, level),
+     MW_LEVEL_COUNT},
 };
 #define ARRAYS       (sizeof arrays / sizeof arrays[0])
 #define ARRAYS_BEGIN offsetof(struct mw_header, account)
@@ -100,19 +105,21 @@ static bool read_at(struct reader *r, void *out, size_t bytes, uint64_t offset) 
 
 static uint32_t writer_size(const struct reader *r, const struct layout *layout) {
     uint32_t size;
+    if (!layout->size_at) return (uint32_t)layout->ours;
     memcpy(&size, (const char *)&r->header + layout->size_at, sizeof size);
     return size;
 }
 
 // The size of one entry in the file.
 static size_t stride_of(const struct reader *r, enum mw_chunk_kind kind) {
-    size_t size = writer_size(r, &tables[kind]);
-    return kind == MW_CHUNK_CELLS ? size * MW_CELLS : size;
+    return kind == MW_CHUNK_CELLS ? MW_PAGE_BYTES : writer_size(r, &tables[kind]);
 }
 
 static bool sizes_plausible(struct reader *r, const struct layout *layout) {
     uint32_t size = writer_size(r, layout);
-    if (size >= layout->oldest && size <= MW_HEADER_BYTES && size % 8 == 0) return true;
+    // A page has at least one cell.
+    uint32_t most = layout == &tables[MW_CHUNK_CELLS] ? MW_PAGE_BYTES : MW_HEADER_BYTES;
+    if (size >= layout->oldest && size <= most && size % 8 == 0) return true;
     failed(r, READER_DAMAGED, "the header says that an entry of the %s has %u bytes", layout->name,
            size);
     return false;
@@ -133,6 +140,7 @@ static void terminate_texts(struct mw_header *h) {
     if (h->argv_bytes > sizeof h->argv) h->argv_bytes = sizeof h->argv;
     for (unsigned i = 0; i < MW_DEVICES; i++) TERMINATE(h->device[i].name);
     for (unsigned i = 0; i < MW_LOOKUPS; i++) TERMINATE(h->lookup[i].name);
+    for (unsigned i = 0; i < MW_LEVEL_COUNT; i++) TERMINATE(h->level[i].words);
 }
 
 // The fields before the arrays are in `r->header`; checks what they say about the file.
@@ -141,13 +149,13 @@ static bool identity_plausible(struct reader *r) {
     if (memcmp(h->magic, MW_MAGIC, sizeof h->magic) != 0) {
         failed(r, READER_FOREIGN, "not a memwatch ledger");
     } else if (h->order != MW_ORDER) {
-        failed(r, READER_NEWER,
+        failed(r, READER_VERSION,
                "a ledger of a machine with another byte order: read it on such a machine");
     } else if (h->format != MW_FORMAT) {
-        failed(r, READER_NEWER,
-               "a ledger of format %u, this program reads format %u: use the memwatch program that "
-               "came with the library",
-               h->format, MW_FORMAT);
+        failed(r, READER_VERSION,
+               "a ledger of format %u, made by %s version; this program reads format %u: use the "
+               "memwatch program that came with the library",
+               h->format, h->format < MW_FORMAT ? "an older" : "a later", MW_FORMAT);
     } else if (h->header_bytes < ARRAYS_BEGIN || h->header_bytes > MW_HEADER_BYTES) {
         failed(r, READER_DAMAGED, "the header says that it has %u bytes", h->header_bytes);
     } else if (h->life != MW_LIFE_READY && h->life != MW_LIFE_EXITING) {
@@ -283,16 +291,20 @@ void reader_close(struct reader *r) {
     r->fd = -1;
 }
 
+static size_t entry_bytes(enum mw_chunk_kind kind) {
+    return kind == MW_CHUNK_CELLS ? sizeof(struct mw_cell_page) : tables[kind].ours;
+}
+
 // Copies `n` entries of one extent, from entry `skip` of it.
 static bool copy_entries(struct reader *r, enum mw_chunk_kind kind, const struct extent *e,
                          uint32_t skip, uint32_t n, char *out) {
-    size_t theirs = writer_size(r, &tables[kind]), ours = tables[kind].ours;
-    uint64_t per_entry = kind == MW_CHUNK_CELLS ? MW_CELLS : 1, items = n * per_entry;
-    uint64_t offset = e->offset + skip * per_entry * theirs;
-    if (theirs == ours) return read_at(r, out, items * ours, offset);
-    char *raw = malloc(items * theirs);
-    bool ok = raw && read_at(r, raw, items * theirs, offset);
-    for (uint64_t i = 0; ok && i < items; i++)
+    size_t theirs = stride_of(r, kind), ours = entry_bytes(kind);
+    uint64_t offset = e->offset + (uint64_t)skip * theirs;
+    if (theirs == ours) return read_at(r, out, n * ours, offset);
+    char *raw = malloc(n * theirs);
+    if (!raw) failed(r, READER_UNREADABLE, "out of memory");
+    bool ok = raw && read_at(r, raw, n * theirs, offset);
+    for (uint32_t i = 0; ok && i < n; i++)
         memcpy(out + i * ours, raw + i * theirs, ours < theirs ? ours : theirs);
     free(raw);
     return ok;
@@ -300,7 +312,7 @@ static bool copy_entries(struct reader *r, enum mw_chunk_kind kind, const struct
 
 bool reader_entries(struct reader *r, enum mw_chunk_kind kind, uint32_t first, uint32_t n,
                     void *out) {
-    size_t bytes = tables[kind].ours * (kind == MW_CHUNK_CELLS ? MW_CELLS : 1);
+    size_t bytes = entry_bytes(kind);
     memset(out, 0, n * bytes);
     for (unsigned i = 0; i < r->extents[kind]; i++) {
         const struct extent *e = &r->extent[kind][i];
@@ -314,6 +326,89 @@ bool reader_entries(struct reader *r, enum mw_chunk_kind kind, uint32_t first, u
     }
     return true;
 }
+
+unsigned reader_page_cells(const struct reader *r) {
+    return MW_PAGE_BYTES / r->header.cell_bytes;
+}
+
+struct mw_cell reader_cell(const struct reader *r, const struct mw_cell_page *page, unsigned i) {
+    size_t theirs = r->header.cell_bytes;
+    struct mw_cell cell = {0};
+    memcpy(&cell, (const char *)page + i * theirs, theirs < sizeof cell ? theirs : sizeof cell);
+    return cell;
+}
+
+// ---- the arena ------------------------------------------------------------------------------
+
+static int by_place(const void *a, const void *b) {
+    const struct arena_chunk *x = a, *y = b;
+    return x->offset < y->offset ? -1 : x->offset > y->offset;
+}
+
+bool reader_arena(struct reader *r, struct arena *out) {
+    uint64_t left = READER_ARENA_MOST;
+    out->chunks = 0;
+    for (unsigned i = 0; i < r->extents[MW_CHUNK_ARENA]; i++) {
+        const struct extent *e = &r->extent[MW_CHUNK_ARENA][i];
+        uint64_t bytes = (uint64_t)e->count * ARENA_UNIT;
+        if (!bytes || bytes > left) continue;
+        struct arena_chunk chunk = {e->offset, bytes, malloc(bytes)};
+        if (!chunk.memory) {
+            failed(r, READER_UNREADABLE, "out of memory");
+            return false;
+        }
+        out->chunk[out->chunks++] = chunk;
+        left -= bytes;
+        if (!read_at(r, chunk.memory, bytes, e->offset)) return false;
+    }
+    qsort(out->chunk, out->chunks, sizeof out->chunk[0], by_place);
+    return true;
+}
+
+void arena_free(struct arena *arena) {
+    for (unsigned i = 0; i < arena->chunks; i++) free(arena->chunk[i].memory);
+    arena->chunks = 0;
+}
+
+// The chunk that holds a byte of the file, or NULL.
+static const struct arena_chunk *chunk_of(const struct arena *arena, uint64_t offset) {
+    unsigned low = 0, high = arena->chunks;
+    while (low < high) {
+        unsigned middle = (low + high) / 2;
+        const struct arena_chunk *c = &arena->chunk[middle];
+        if (offset < c->offset)
+            high = middle;
+        else if (offset - c->offset < c->bytes)
+            return c;
+        else
+            low = middle + 1;
+    }
+    return NULL;
+}
+
+const void *arena_object(const struct arena *arena, uint32_t reference, enum mw_object_kind kind,
+                         size_t *bytes) {
+    static const size_t least[] = {[MW_STRING] = sizeof(struct mw_string),
+                                   [MW_CODE] = sizeof(struct mw_code),
+                                   [MW_MODULE] = sizeof(struct mw_module),
+                                   [MW_STACK] = sizeof(struct mw_stack)};
+    uint64_t offset = (uint64_t)reference * ARENA_UNIT;
+    const struct arena_chunk *c = reference ? chunk_of(arena, offset) : NULL;
+    if (!c) return NULL;
+    // A chunk's offset and size are multiples of 8, so the object's first eight bytes are within.
+    uint64_t left = c->bytes - (offset - c->offset);
+    const struct mw_object *object = (const void *)(c->memory + (offset - c->offset));
+    if (object->kind != kind || object->bytes > left || object->bytes < least[kind]) return NULL;
+    if (kind == MW_STACK) {
+        const struct mw_stack *stack = (const void *)object;
+        size_t frames = (size_t)stack->python + stack->native;
+        if (object->bytes < sizeof *stack + frames * sizeof stack->frame[0]) return NULL;
+    }
+    *bytes = object->bytes;
+    return object;
+}
+
+// ---- records --------------------------------------------------------------------------------
 
 // The words of a record, as they stand in the file.
 struct raw_record {

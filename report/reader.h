@@ -21,7 +21,7 @@ enum reader_status {
     READER_MISSING,    // no such file
     READER_UNREADABLE, // not allowed, not a regular file, a read error
     READER_FOREIGN,    // not a ledger
-    READER_NEWER,      // a ledger of a later format or another byte order
+    READER_VERSION,    // a ledger of another format or another byte order
     READER_DAMAGED     // a ledger, but cut short or overwritten
 };
 
@@ -31,17 +31,17 @@ struct extent {
     uint32_t first, count;
 };
 
-#define READER_KINDS (MW_CHUNK_RECORDS + 1)
+#define READER_KINDS (MW_CHUNK_ARENA + 1)
 
 struct reader {
-    int fd;
-    uint64_t file_bytes;
     struct mw_header header; // in this program's layout, whatever the writer's; texts terminated
+    uint64_t file_bytes;
     struct extent extent[READER_KINDS][MW_CHUNKS];
     unsigned extents[READER_KINDS];
     uint32_t count[READER_KINDS]; // entries in all
-    enum reader_status status;    // of the last failure
-    char error[256];              // what and where, without the file's name
+    int fd;
+    enum reader_status status; // of the last failure
+    char error[256];           // what and where, without the file's name
 };
 
 // Opens and checks a file, whose writer may still run. On failure nothing is left open.
@@ -53,9 +53,34 @@ enum reader_status reader_refresh(struct reader *r);
 
 // Entries `first` .. `first + n - 1` of a table into `out`, each `bytes` long in this program's
 // layout: what the writer did not know is zero. Entries past the table's end come out zero. For
-// MW_CHUNK_CELLS an entry is a page. Not for records.
+// MW_CHUNK_CELLS an entry is a page, as it stands in the file: see reader_cell. Not for records and
+// the arena.
 bool reader_entries(struct reader *r, enum mw_chunk_kind kind, uint32_t first, uint32_t n,
                     void *out);
+
+// How many cells a page has, and the i-th of them in this program's layout.
+unsigned reader_page_cells(const struct reader *r);
+struct mw_cell reader_cell(const struct reader *r, const struct mw_cell_page *page, unsigned i);
+
+// The arena's chunks as they are now, in memory: from `offset` in the file on, `bytes` long. At
+// most READER_ARENA_MOST bytes in all; what is beyond is left out. False: the file could not be
+// read. The caller frees with arena_free.
+#define READER_ARENA_MOST (UINT64_C(256) << 20)
+struct arena_chunk {
+    uint64_t offset, bytes;
+    char *memory;
+};
+struct arena {
+    struct arena_chunk chunk[MW_CHUNKS]; // by ascending offset
+    unsigned chunks;
+};
+bool reader_arena(struct reader *r, struct arena *out);
+void arena_free(struct arena *arena);
+
+// The object that a reference names, if it is one of that kind and lies whole within a chunk; else
+// NULL. It has at least the bytes of this kind's struct, and *bytes gets how many there are.
+const void *arena_object(const struct arena *arena, uint32_t reference, enum mw_object_kind kind,
+                         size_t *bytes);
 
 // A record that was LIVE when it was read, consistent in itself.
 struct reader_record {

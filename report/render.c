@@ -5,6 +5,7 @@
 // Several may render the same ledger at once: the monitor, `memwatch run`, somebody with `memwatch
 // report`. Each writes a file of its own beside the final name and renames it, so that the final
 // name always holds a whole report; and all make the same one, from the same file.
+#include "capture.h"
 #include "emit.h"
 #include "memwatch.h"
 
@@ -93,8 +94,25 @@ static void sum_up(const struct model *m, struct rendered *out) {
             out->losses += m->reader.header.losses[i];
 }
 
+// How long the names of native frames may take. In a report that will be written again, few of
+// them may be missing for a while.
+#define NAMING_MS         5000
+#define NAMING_INTERIM_MS 2000
+
+// What was learnt for the last report of this ledger is known for the next one, also of libraries
+// whose files are gone by then.
+static struct resolver *resolver_for(const char *ledger) {
+    static struct resolver *kept;
+    static char of[PATH_MAX];
+    if (kept && !strcmp(of, ledger)) return kept;
+    if (kept) resolver_free(kept);
+    snprintf(of, sizeof of, "%s", ledger);
+    return kept = resolver_new(NULL);
+}
+
 enum exit_code render_ledger(const char *ledger, enum rendering rendering, struct rendered *out) {
     struct model *m = allocate(1, sizeof *m);
+    bool interim = rendering == RENDER_INTERIM;
     struct check check;
     memset(out, 0, sizeof *out);
     if (model_read(m, ledger) != READER_OK) {
@@ -103,7 +121,10 @@ enum exit_code render_ledger(const char *ledger, enum rendering rendering, struc
         return EXIT_DAMAGED;
     }
     check_model(m, &check);
-    cJSON *report = report_document(m, &check, ledger, rendering == RENDER_INTERIM);
+    capture_supersede(m, ledger);
+    struct naming naming = {resolver_for(ledger), interim ? NAMING_INTERIM_MS : NAMING_MS,
+                            SORT_LIVE};
+    cJSON *report = report_document(m, &check, ledger, interim, &naming);
     char *text = cJSON_PrintBuffered(report, 1 << 16, true);
     sum_up(m, out);
     enum exit_code code = EXIT_NOTHING;

@@ -24,6 +24,15 @@ static const char help[] =
     "process, running or dead, whose ledger or report can be found.\n"
     "\n"
     "      --format FORMAT  text (default) or json\n"
+    "      --sort KEY       by what sites are sorted: live (default), peak,\n"
+    "                       allocated, failed, age (the oldest live block first)\n"
+    "      --group-by WHAT  add sites up by line, function, module, thread or device;\n"
+    "                       site (default) shows each with its stack\n"
+    "      --limit N        show so many sites or groups (10)\n"
+    "      --all-frames     show whole stacks, with the frames of the interpreter, of\n"
+    "                       the loader and of memwatch itself\n"
+    "      --debug-dir DIR  look there, too, for debug files and for copies of the\n"
+    "                       program's files; also MEMWATCH_DEBUG_DIR\n"
     "      --check          tell instead whether the ledger agrees with itself\n"
     "  -o, --output FILE    write to FILE instead of standard output\n"
     "      --sweep          also turn each ledger whose process is dead into a report\n"
@@ -31,19 +40,65 @@ static const char help[] =
     "  -h, --help           this text\n"
     "\n"
     "Exit status: 0; 1 a check did not hold; 2 wrong usage; 3 a file is unreadable,\n"
-    "damaged, not ours or of a later version; 4 there is nothing to report.\n";
+    "damaged, not ours or of another version; 4 there is nothing to report.\n";
 
 struct options {
     bool json, check, sweep;
-    const char *output, *subject;
+    const char *output, *subject, *debug_dir;
+    struct view view;
 };
+
+// Of a finished process nobody waits for this but the user, who can end it.
+#define NAMING_MS 30000
+
+// A wrong value of an option that takes one of several words.
+static int wrong_word(const char *option, const char *value, const char *(*name)(unsigned)) {
+    char words[128];
+    size_t n = 0;
+    for (unsigned i = 0; name(i) && n < sizeof words; i++)
+        n += (size_t)snprintf(words + n, sizeof words - n, "%s%s",
+                              !i            ? ""
+                              : name(i + 1) ? ", "
+                                            : " or ",
+                              name(i));
+    return fail(EXIT_USAGE, "report: --%s takes %s, not '%s'", option, words, value);
+}
+
+static int read_view_option(int option, struct options *o) {
+    struct stat st;
+    char *end;
+    switch (option) {
+    case 'S':
+        return view_sort(optarg, &o->view.sort) ? -1 : wrong_word("sort", optarg, view_sort_name);
+    case 'g':
+        return view_group(optarg, &o->view.group) ? -1
+                                                  : wrong_word("group-by", optarg, view_group_name);
+    case 'l':
+        unsigned long limit = strtoul(optarg, &end, 10);
+        o->view.limit = (unsigned)limit;
+        if (*optarg >= '0' && *optarg <= '9' && !*end && limit && limit <= INT_MAX) return -1;
+        return fail(EXIT_USAGE, "report: --limit takes a number from 1 on, not '%s'", optarg);
+    case 'd':
+        o->debug_dir = optarg;
+        if (stat(optarg, &st) == 0 && S_ISDIR(st.st_mode)) return -1;
+        return fail(EXIT_USAGE, "report: --debug-dir: %s is no folder", optarg);
+    }
+    return -1;
+}
 
 // -1: go on.
 static int read_command_line(int argc, char **argv, struct options *o) {
-    static const struct option options[] = {
-        {"format", required_argument, NULL, 'f'}, {"check", no_argument, NULL, 'c'},
-        {"output", required_argument, NULL, 'o'}, {"sweep", no_argument, NULL, 's'},
-        {"help", no_argument, NULL, 'h'},         {0}};
+    static const struct option options[] = {{"format", required_argument, NULL, 'f'},
+                                            {"check", no_argument, NULL, 'c'},
+                                            {"output", required_argument, NULL, 'o'},
+                                            {"sweep", no_argument, NULL, 's'},
+                                            {"sort", required_argument, NULL, 'S'},
+                                            {"group-by", required_argument, NULL, 'g'},
+                                            {"limit", required_argument, NULL, 'l'},
+                                            {"all-frames", no_argument, NULL, 'a'},
+                                            {"debug-dir", required_argument, NULL, 'd'},
+                                            {"help", no_argument, NULL, 'h'},
+                                            {0}};
     optind = 1;
     opterr = 0;
     for (int c; (c = getopt_long(argc, argv, "ho:", options, NULL)) != -1;) {
@@ -52,6 +107,9 @@ static int read_command_line(int argc, char **argv, struct options *o) {
             fputs(help, stdout);
             return EXIT_OK;
         }
+        if (c == 'a') o->view.all_frames = true;
+        int code = read_view_option(c, o);
+        if (code >= 0) return code;
         if (c == 'c') o->check = true;
         if (c == 's') o->sweep = true;
         if (c == 'o') o->output = optarg;
@@ -119,14 +177,18 @@ static enum exit_code sweep(const char *path, const struct source *s) {
 
 static enum exit_code report_file(FILE *out, const char *path, const struct options *o) {
     struct source s;
-    enum exit_code code = source_read(path, &s);
+    struct naming naming = {resolver_new(o->debug_dir), o->check ? 0 : NAMING_MS, o->view.sort};
+    enum exit_code code = source_read(path, &naming, &s);
+    if (code == EXIT_OK && !s.is_ledger && (o->debug_dir || getenv("MEMWATCH_DEBUG_DIR")))
+        report_resolve(s.report, &naming);
+    resolver_free(naming.resolver);
     if (code != EXIT_OK) return (enum exit_code)fail(code, "%s: %s", path, s.error);
     if (o->json)
         print_json(out, s.report);
     else if (o->check)
         print_check(out, &s);
     else
-        print_report(out, s.report);
+        print_report(out, s.report, &o->view);
     if (o->check && !check_holds(&s)) code = EXIT_FINDING;
     if (o->sweep) {
         enum exit_code swept = sweep(path, &s);
@@ -161,6 +223,8 @@ static enum exit_code report_folder(FILE *out, const char *folder, const struct 
     for (int i = 0; i < n; i++) name[i] = entry[i]->d_name;
     struct summary sum;
     enum exit_code worst = EXIT_OK;
+    // A line a process names no functions.
+    struct naming naming = {.resolver = resolver_new(NULL)};
     summary_begin(&sum, o->json ? NULL : out, folder);
     for (int i = 0; i < n; i++) {
         char path[PATH_MAX];
@@ -168,7 +232,7 @@ static enum exit_code report_folder(FILE *out, const char *folder, const struct 
         if (superseded(name, n, i) ||
             snprintf(path, sizeof path, "%s/%s", folder, name[i]) >= (int)sizeof path)
             continue;
-        enum exit_code code = source_read(path, &s);
+        enum exit_code code = source_read(path, &naming, &s);
         if (code == EXIT_NOTHING) continue; // rendered and removed since the folder was read
         if (code == EXIT_OK) {
             bool holds = check_holds(&s);
@@ -188,6 +252,7 @@ static enum exit_code report_folder(FILE *out, const char *folder, const struct 
     cJSON *document = summary_end(&sum);
     if (o->json) print_json(out, document);
     cJSON_Delete(document);
+    resolver_free(naming.resolver);
     for (int i = 0; i < n; i++) free(entry[i]);
     free(entry);
     free(name);
@@ -218,7 +283,7 @@ static enum exit_code report_subject(FILE *out, const struct options *o) {
 }
 
 int cmd_report(int argc, char **argv) {
-    struct options o = {0};
+    struct options o = {.view = VIEW_DEFAULT};
     int code = read_command_line(argc, argv, &o);
     if (code >= 0) return code;
     FILE *out = o.output ? fopen(o.output, "we") : stdout;

@@ -2,8 +2,9 @@
 //
 // memwatch run: a program under the recorder, as if `memwatch run --` were not in front of it.
 //
-// The program inherits standard input, output and error, stays in our process group and so in the
-// terminal's foreground, and gets every signal that is sent to us. What the terminal sends (Ctrl-C,
+// The program inherits standard input and output, and a standard error that is read along (relay.h);
+// it stays in our process group and so in the terminal's foreground, and gets every signal that is
+// sent to us. What the terminal sends (Ctrl-C,
 // Ctrl-Z) reaches the whole group, hence the program itself: that is not passed on a second time.
 // When the program stops we stop, so that the shell sees its job stopped; when it ends we end in
 // the same way, by the same signal if it was one.
@@ -18,6 +19,7 @@
 
 #include "journal.h"
 #include "memwatch.h"
+#include "relay.h"
 
 #include <errno.h>
 #include <fcntl.h>
@@ -34,6 +36,7 @@
 struct run {
     struct run_options options;
     struct journal reports; // of the processes that we reaped
+    struct relay relay;
     pid_t child;            // 0 when reaped
     int status;             // of the child, as wait(2) gives it
     bool stopping;          // a stop signal was passed on: follow the child when it stops
@@ -51,6 +54,7 @@ static enum exit_code exec_failure_code(int error) {
 static _Noreturn void become_command(const struct run *run, int failure) {
     sigaction(SIGCHLD, &run->before_chld, NULL);
     sigprocmask(SIG_SETMASK, &run->before, NULL);
+    relay_become(&run->relay);
     execvp(run->options.command[0], run->options.command);
     int error = errno;
     ssize_t ignored = write(failure, &error, sizeof error);
@@ -68,6 +72,7 @@ static int start(struct run *run) {
     if (run->child < 0)
         return fail(EXIT_RUN_FAILED, "run: cannot start a process: %s", strerror(errno));
     close(failure[1]);
+    relay_started(&run->relay);
     // End of file: the exec went well and closed the pipe.
     ssize_t n = read(failure[0], &error, sizeof error);
     close(failure[0]);
@@ -79,8 +84,9 @@ static int start(struct run *run) {
 
 // A reader of the program's output waits for the end of file until the last holder has closed it:
 // that must be the program. Only standard error is still ours, for the lines at the end.
-static void let_go_of_pipes(bool quiet) {
-    syscall(SYS_close_range, 3u, ~0u, 0u);
+static void let_go_of_pipes(bool quiet, int orders) {
+    if (orders > 3) syscall(SYS_close_range, 3u, (unsigned)orders - 1, 0u);
+    syscall(SYS_close_range, orders < 0 ? 3u : (unsigned)orders + 1, ~0u, 0u);
     int null = open("/dev/null", O_RDWR | O_CLOEXEC);
     if (null < 0) return;
     dup2(null, STDIN_FILENO);
@@ -198,11 +204,13 @@ int cmd_run(int argc, char **argv) {
     // Ignored, it would make the kernel reap our children.
     struct sigaction standard = {.sa_handler = SIG_DFL};
     sigaction(SIGCHLD, &standard, &run.before_chld);
-    prctl(PR_SET_CHILD_SUBREAPER, 1);
     journal_create();
+    run.relay = (struct relay){.end = -1, .orders = -1};
+    if (!run.options.pass_stderr) relay_start(&run.relay, run.options.all_stderr);
+    prctl(PR_SET_CHILD_SUBREAPER, 1);
     code = start(&run);
     if (code == 0) {
-        let_go_of_pipes(run.options.quiet);
+        let_go_of_pipes(run.options.quiet, run.relay.orders);
         while (run.child) {
             siginfo_t info;
             int sig = sigwaitinfo(&all, &info);
@@ -210,9 +218,15 @@ int cmd_run(int argc, char **argv) {
                 children_changed(&run);
             else if (sig > 0)
                 pass_on(&run, &info);
+            if (sig == SIGWINCH && info.si_code > 0 && run.child)
+                relay_resized(&run.relay, run.child);
         }
+        relay_settle(&run.relay, keep_waiting, &run);
+        if (run.relay.why[0] && !run.options.quiet)
+            fail(EXIT_OK, "run: standard error was not read along: %s", run.relay.why);
         run_reports_finish(&run.reports, &run.options, keep_waiting, &run);
     }
+    relay_remove();
     journal_remove();
     journal_free(&run.reports);
     return code ? code : end_alike(run.status);

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 //
-// The three parts of `memwatch run`: its command line (run_options.c), the program (run.c), the
-// reports at the end (run_reports.c).
+// The parts of `memwatch run`: its command line (run_options.c), the program (run.c), its standard
+// error (relay.h), the reports at the end (run_reports.c).
 #ifndef MEMWATCH_RUN_H
 #define MEMWATCH_RUN_H
 
@@ -13,6 +13,8 @@
 struct run_options {
     char **command; // argv of the program, NULL-terminated
     bool quiet;
+    bool pass_stderr; // as it is, without reading it along
+    bool all_stderr;  // is read along on a terminal, too
 };
 
 // Reads the command line and puts what the program shall inherit into our own environment: the

@@ -15,17 +15,19 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
-enum kind { KIND_BOOL, KIND_MIB, KIND_PATH, KIND_CHOICE };
+enum kind { KIND_BOOL, KIND_MIB, KIND_COUNT, KIND_PATH, KIND_CHOICE };
 
 struct row {
     const char *name, *variable;
     enum kind kind;
     const char *words; // of a choice, separated by '|'
+    uint64_t most;     // of a count
 };
-#define BOOL                                        KIND_BOOL, NULL
-#define MIB                                         KIND_MIB, NULL
-#define PATH                                        KIND_PATH, NULL
-#define CHOICE(words)                               KIND_CHOICE, words
+#define BOOL                                        KIND_BOOL, NULL, 0
+#define MIB                                         KIND_MIB, NULL, 0
+#define COUNT(most)                                 KIND_COUNT, NULL, most
+#define PATH                                        KIND_PATH, NULL, 0
+#define CHOICE(words)                               KIND_CHOICE, words, 0
 #define OPTION(id, variable, kind, otherwise, help) {#id, variable, kind},
 static const struct row rows[] = {
 #include "../interpose/options.def"
@@ -41,7 +43,7 @@ static void typed_name(const char *id, char *out, size_t bytes) {
 
 static const char *argument_name(const struct row *row) {
     static const char *const names[] = {
-        [KIND_BOOL] = "0|1", [KIND_MIB] = "MIB", [KIND_PATH] = "PATH"};
+        [KIND_BOOL] = "0|1", [KIND_MIB] = "MIB", [KIND_COUNT] = "COUNT", [KIND_PATH] = "PATH"};
     return row->kind == KIND_CHOICE ? row->words : names[row->kind];
 }
 
@@ -50,9 +52,15 @@ static void print_help(void) {
          "\n"
          "Runs COMMAND with GPU memory recorded, and leaves a JSON report of every process\n"
          "of it that used a GPU. Input, output, signals, the terminal and the exit status\n"
-         "are COMMAND's own; a line on standard error names each report.\n"
+         "are COMMAND's own; a line on standard error names each report. What COMMAND\n"
+         "prints to standard error is read along for the reports, but not on a terminal.\n"
          "\n"
-         "  -q, --quiet             do not print those lines");
+         "  -q, --quiet             do not print those lines\n"
+         "      --no-stderr         give COMMAND our standard error itself: for programs\n"
+         "                          that read from it, or that must know what it is\n"
+         "      --all-stderr        read it along also where it is the terminal that\n"
+         "                          standard output goes to: what COMMAND prints to the\n"
+         "                          one may then overtake what it prints to the other");
     for (size_t i = 0; i < ROWS; i++) {
         char name[32], typed[64];
         typed_name(rows[i].name, name, sizeof name);
@@ -83,6 +91,9 @@ static bool is_valid(const struct row *row, const char *value) {
         return strcmp(value, "0") == 0 || strcmp(value, "1") == 0;
     case KIND_MIB:
         return strtoull(value, &end, 10) > 0 && *end == '\0' && value[0] != '-';
+    case KIND_COUNT:
+        return value[0] >= '0' && value[0] <= '9' && strtoull(value, &end, 10) > 0 &&
+               strtoull(value, &end, 10) <= row->most && *end == '\0';
     case KIND_CHOICE:
         return is_word(row->words, value);
     case KIND_PATH:
@@ -134,13 +145,15 @@ static int preload(void) {
 }
 
 int run_options(int argc, char **argv, struct run_options *out) {
-    enum { OPTION_ROW = 256 };
+    enum { OPTION_ROW = 256, OWN = 4 };
     static char names[ROWS][32];
-    struct option options[ROWS + 3] = {{"help", no_argument, NULL, 'h'},
-                                       {"quiet", no_argument, NULL, 'q'}};
+    struct option options[ROWS + OWN + 1] = {{"help", no_argument, NULL, 'h'},
+                                             {"quiet", no_argument, NULL, 'q'},
+                                             {"no-stderr", no_argument, NULL, 'n'},
+                                             {"all-stderr", no_argument, NULL, 'a'}};
     for (size_t i = 0; i < ROWS; i++) {
         typed_name(rows[i].name, names[i], sizeof names[i]);
-        options[i + 2] = (struct option){names[i], required_argument, NULL, OPTION_ROW + (int)i};
+        options[i + OWN] = (struct option){names[i], required_argument, NULL, OPTION_ROW + (int)i};
     }
     *out = (struct run_options){0};
     optind = 1;
@@ -153,6 +166,10 @@ int run_options(int argc, char **argv, struct run_options *out) {
         }
         if (c == 'q')
             out->quiet = true;
+        else if (c == 'n')
+            out->pass_stderr = true;
+        else if (c == 'a')
+            out->all_stderr = true;
         else if (c >= OPTION_ROW)
             code = set_option(&rows[c - OPTION_ROW], optarg);
         else if (c == ':')
@@ -162,6 +179,8 @@ int run_options(int argc, char **argv, struct run_options *out) {
                         argv[optind - 1]);
         if (code >= 0) return code;
     }
+    const char *keep = getenv("MEMWATCH_STDERR"); // --keep-stderr is there, too
+    if (keep && !strcmp(keep, "0")) out->pass_stderr = true;
     out->command = argv + optind;
     if (!out->command[0])
         return fail(EXIT_RUN_FAILED, "run: no command given; see `memwatch run --help`");

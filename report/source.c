@@ -3,7 +3,6 @@
 // Files and processes → documents (source.h).
 #include "source.h"
 
-#include "emit.h"
 #include "owner.h"
 #include "process.h"
 
@@ -35,7 +34,7 @@ static bool same_boot(const struct mw_header *h) {
 // descriptors; then its pid, its start and its mappings tell.
 static bool owner_alive(const char *path, const struct mw_header *h) {
     struct flock lock = {.l_type = F_WRLCK, .l_whence = SEEK_SET, .l_len = 1};
-    int fd = open(path, O_RDWR | O_CLOEXEC | O_NONBLOCK);
+    int fd = open(path, O_RDONLY | O_CLOEXEC | O_NONBLOCK);
     bool locked = fd >= 0 && fcntl(fd, F_GETLK, &lock) == 0 && lock.l_type != F_UNLCK;
     if (fd >= 0) close(fd);
     if (locked) return true;
@@ -45,14 +44,15 @@ static bool owner_alive(const char *path, const struct mw_header *h) {
            process_maps((pid_t)h->pid, slash ? slash + 1 : path) != 0;
 }
 
-static enum exit_code read_ledger(const char *path, struct source *out) {
+static enum exit_code read_ledger(const char *path, const struct naming *naming,
+                                  struct source *out) {
     struct model *m = allocate(1, sizeof *m);
     enum reader_status status = model_read(m, path);
     enum exit_code code = EXIT_OK;
     if (status == READER_OK) {
         out->alive = owner_alive(path, &m->reader.header);
         check_model(m, &out->check);
-        out->report = report_document(m, &out->check, path, out->alive);
+        out->report = report_document(m, &out->check, path, out->alive, naming);
         model_free(m);
     } else {
         const char *hint = status == READER_DAMAGED ? "; nothing of it can be trusted" : "";
@@ -103,7 +103,7 @@ static enum exit_code read_report(int fd, uint64_t bytes, struct source *out) {
 }
 
 // Both kinds of file tell what they are by their first byte.
-enum exit_code source_read(const char *path, struct source *out) {
+enum exit_code source_read(const char *path, const struct naming *naming, struct source *out) {
     memset(out, 0, sizeof *out);
     int fd = open(path, O_RDONLY | O_CLOEXEC | O_NONBLOCK | O_NOCTTY);
     struct stat st;
@@ -115,7 +115,7 @@ enum exit_code source_read(const char *path, struct source *out) {
     if (fd >= 0) close(fd);
     if (json) return code;
     out->is_ledger = true;
-    return read_ledger(path, out);
+    return read_ledger(path, naming, out);
 }
 
 void source_free(struct source *source) {

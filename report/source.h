@@ -6,7 +6,7 @@
 #define MEMWATCH_SOURCE_H
 
 #include "check.h"
-#include "json.h"
+#include "emit.h"
 #include "memwatch.h"
 
 struct source {
@@ -18,8 +18,8 @@ struct source {
 };
 
 // Reads a file. EXIT_OK, EXIT_DAMAGED or EXIT_NOTHING (no such file). Call source_free after
-// either.
-enum exit_code source_read(const char *path, struct source *out);
+// either. A report's sites are what they are; of a ledger they are listed as `naming` says.
+enum exit_code source_read(const char *path, const struct naming *naming, struct source *out);
 void source_free(struct source *source);
 
 // Finds what there is of a process: its ledger, else its latest report in the working directory, in

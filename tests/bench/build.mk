@@ -3,7 +3,7 @@
 # The programs that `make bench` measures with; tests/bench/run says what it does with them.
 
 BENCH_OUT      := $(B)/tests/bench
-BENCH_PROGRAMS := $(BENCH_OUT)/pairs $(BENCH_OUT)/exec
+BENCH_PROGRAMS := $(BENCH_OUT)/pairs $(BENCH_OUT)/exec $(BENCH_OUT)/scan
 ALL += $(BENCH_PROGRAMS)
 
 BENCH_CC = $(CC) $(WARN) $(CFLAGS) -D_GNU_SOURCE -isystem $(CUDA13_INC)
@@ -15,3 +15,8 @@ $(BENCH_OUT)/pairs: tests/bench/pairs.c $(B)/simgpu/null/libcuda.so.1
 $(BENCH_OUT)/exec: tests/bench/exec.c
 	@mkdir -p $(@D)
 	$(BENCH_CC) $^ -o $@ $(LDFLAGS)
+
+$(BENCH_OUT)/scan: tests/bench/scan.c $(B)/libknowledge.a
+	@mkdir -p $(@D)
+	$(BENCH_CC) -Iknowledge $(shell pkg-config --cflags $(KNOWLEDGE_PACKAGES)) $^ -o $@ $(LDFLAGS) \
+	    $(shell pkg-config --libs $(KNOWLEDGE_PACKAGES))

@@ -307,7 +307,8 @@ LIMITS = {
     "no files": ("ulimit -f 0", None),
     "files smaller than a ledger": ("ulimit -f 1000", None),
     "files a little smaller than a ledger": ("ulimit -f 2594", None),
-    "files of a ledger's first size": ("ulimit -f 3000", "report"),
+    "files with no room for stacks": ("ulimit -f 3020", "no stacks"),
+    "files of a ledger's first size": ("ulimit -f 3300", "report"),
     "four descriptors": ("ulimit -n 4", "ledger"),
     "five descriptors": ("ulimit -n 5", "ledger"),
     "twelve descriptors": ("ulimit -n 12", "report"),
@@ -330,6 +331,11 @@ def test_a_limit_of_the_shell_costs_at_most_the_report(run_both, report_of, limi
     elif left == "ledger":
         (ledger,) = result.ledgers
         assert is_of_the_whole_run(report_of(ledger))
+    elif left == "no stacks":
+        allocations = totals(result.report)["allocations"]
+        assert allocations > BLOCKS
+        assert losses(result.report)["stacks"] >= allocations
+        assert not result.report["coverage"]["complete"]
     else:
         assert list((result.folder / "ledgers").iterdir()) == []
         assert not result.reports
@@ -342,6 +348,19 @@ def test_without_any_more_processes_the_ledger_stays_and_can_be_read(
 ):
     own = run_as_nobody({"MEMWATCH_MONITOR": monitor}, "ulimit -u 1")
     (ledger,) = ledgers_below(own)
+    assert is_of_the_whole_run(report_of(ledger))
+
+
+@another_user
+def test_nobody_but_root_makes_a_ledger_shorter_by_accident(run_as_nobody, report_of):
+    """The program that it belongs to would die of SIGBUS."""
+    (ledger,) = ledgers_below(run_as_nobody({"MEMWATCH_MONITOR": 0}, "ulimit -u 1"))
+    for careless in ([">", ledger], ["echo x >>", ledger], ["truncate -s 0", ledger]):
+        done = subprocess.run(
+            [*AS_NOBODY, "sh", "-c", " ".join(map(str, careless))], stderr=subprocess.PIPE, text=True
+        )
+        assert done.returncode != 0
+        assert "ermission denied" in done.stderr
     assert is_of_the_whole_run(report_of(ledger))
 
 

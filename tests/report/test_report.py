@@ -151,7 +151,7 @@ def test_how_it_ended_is_told(ledger, memwatch, as_json):
 def test_check_passes_a_ledger_that_agrees_with_itself(ledger, memwatch):
     done = memwatch("report", "--check", ledger)
     assert done.returncode == 0
-    assert done.stdout.count("ok ") == 6 and "WRONG" not in done.stdout
+    assert done.stdout.count("ok ") == 9 and "WRONG" not in done.stdout
 
 
 def shorten_the_last_block(ledger):
@@ -186,7 +186,8 @@ def header_number(path, offset, value):
 REFUSALS = {
     "a truncated ledger": (lambda p: os.truncate(p, 100_000), "cut short"),
     "a ledger cut within its header": (lambda p: os.truncate(p, 5000), "cut short"),
-    "a later format": (lambda p: header_number(p, 8, 2), "format 2"),
+    "a later format": (lambda p: header_number(p, 8, 3), "a later version"),
+    "an older format": (lambda p: header_number(p, 8, 1), "an older version"),
     "another byte order": (lambda p: header_number(p, 12, 0x04030201), "byte order"),
     "an overwritten header": (lambda p: header_number(p, 16, 0xFFFFFFFF), "header says"),
     "an empty file": (lambda p: os.truncate(p, 0), "not a memwatch ledger"),

@@ -14,13 +14,15 @@
 struct builder {
     char *image; // the file
     size_t bytes;
-    struct mw_header *header; // these five point into the image
+    struct mw_header *header; // these six point into the image, at the first chunk of their kind
     struct mw_thread *thread; // block 0 is the shared one
     struct mw_site *site;
     struct mw_place *place;
     struct mw_api *api;
     struct mw_record *record;
     unsigned threads, sites, places, apis; // in use; site 0 and place 0 are
+    unsigned pages;                        // of cells in use
+    size_t arena, arena_end;               // file offsets: the next object, the chunk's end
     size_t records;                        // slots in use, from 0
     unsigned max_threads, max_slots;
 };
@@ -47,8 +49,28 @@ void builder_release(struct builder *b, unsigned thread, size_t slot);
 void builder_fail(struct builder *b, unsigned thread, unsigned site, uint64_t asked,
                   uint32_t result);
 
-// The thread's cell for a site; more pages than the one in the thread's block are not made.
+// The thread's cell for a site, made if there is none. Pointers into the image may move.
 struct mw_cell *builder_cell(struct builder *b, unsigned thread, unsigned site);
+struct mw_site *builder_site_at(const struct builder *b, unsigned site);
+
+// Objects of the arena; each returns a reference. Pointers into the image may move.
+uint32_t builder_string(struct builder *b, const char *text);
+uint32_t builder_code(struct builder *b, const char *file, const char *name, unsigned first_line);
+uint32_t builder_module(struct builder *b, const char *path, uint64_t offset, const void *build_id,
+                        unsigned build_id_bytes);
+// Frames as struct mw_stack has them, innermost first.
+uint32_t builder_stack(struct builder *b, const uint64_t *python, unsigned pythons,
+                       const uint64_t *native, unsigned natives, unsigned flags);
+#define PYTHON_FRAME(code, line, entry) ((uint64_t)(entry) << 63 | (uint64_t)(line) << 32 | (code))
+#define NATIVE_FRAME(module, offset)    ((uint64_t)(module) << 32 | (offset))
+
+// A ring for messages, of `size` bytes (a power of two), whose writers have come to position
+// `written` already. Pointers into the image move.
+void builder_ring(struct builder *b, unsigned size, uint64_t written);
+// A message as the library keeps it; returns its position. when_ns, live_… and tid as in `head`.
+uint64_t builder_message(struct builder *b, const struct mw_message *head, const char *text);
+// The ring, after a builder_ring().
+struct mw_ring *builder_ring_at(const struct builder *b);
 
 // Appends a chunk of zeros and enters it into the directory. Pointers into the image move.
 void *builder_chunk(struct builder *b, enum mw_chunk_kind kind, unsigned count, size_t bytes);

@@ -1,10 +1,12 @@
 // SPDX-License-Identifier: Apache-2.0
 // links: interpose/ledger.c interpose/records.c interpose/counters.c
+// links: interpose/sites.c interpose/map.c
 // build: -D_GNU_SOURCE
 //
 // The ledger without any GPU: what is born is there, what is freed is gone, the counters agree with
 // the records, and the peak is the real one, by one thread and by eight.
 #include "ledger.h"
+#include "stacks.h"
 #include "wake.h"
 
 #include <fcntl.h>
@@ -20,6 +22,14 @@
 static _Atomic uint32_t awake = MW_AWAKE;
 _Atomic uint32_t *mw_wake_word = &awake;
 
+// The stack that the next events are said to come from.
+static _Atomic uint32_t stack_here;
+uint32_t mw_stack_here(void) {
+    return stack_here;
+}
+
+enum { MANY_SITES = 16384 };
+
 static int ledger_fd;
 static char path[64];
 
@@ -28,7 +38,8 @@ static int fresh_ledger(void **state) {
     strcpy(path, "/tmp/memwatch.unit.XXXXXX");
     ledger_fd = mkstemp(path);
     unlink(path);
-    struct mw_ledger_place place = {path, UINT64_C(1) << 30, ledger_fd};
+    struct mw_ledger_place place = {path, UINT64_C(1) << 30, MANY_SITES, ledger_fd};
+    stack_here = MW_NO_STACK;
     return mw_ledger_create(&place) >= 0 ? 0 : -1;
 }
 
@@ -52,8 +63,19 @@ static bool free_block(uint64_t key) {
 // ---- reading the file as a report does, but with other code ----
 
 struct totals {
-    uint64_t records, record_bytes, allocations, allocated, frees, freed;
+    uint64_t records, record_bytes, allocations, allocated, frees, freed, lifetimes;
 };
+
+static void add_page(struct totals *t, const struct mw_cell_page *page) {
+    for (unsigned i = 0; i < MW_CELLS; i++) {
+        const struct mw_cell *x = &page->cell[i];
+        t->allocations += x->allocations;
+        t->allocated += x->bytes_in;
+        t->frees += x->own_frees + x->foreign_frees;
+        t->freed += x->own_bytes + x->foreign_bytes;
+        for (unsigned k = 0; k < MW_LIFETIMES; k++) t->lifetimes += x->lifetime[k];
+    }
+}
 
 static struct totals read_totals(void) {
     struct totals t = {0};
@@ -68,13 +90,9 @@ static struct totals read_totals(void) {
                 t.record_bytes += r[k].size & MW_MAX_BYTES;
             }
         for (uint32_t k = 0; c->kind == MW_CHUNK_THREADS && k < c->count; k++)
-            for (unsigned cell = 0; cell < MW_CELLS; cell++) {
-                const struct mw_cell *x = &th[k].cells.cell[cell];
-                t.allocations += x->allocations;
-                t.allocated += x->bytes_in;
-                t.frees += x->own_frees + x->foreign_frees;
-                t.freed += x->own_bytes + x->foreign_bytes;
-            }
+            add_page(&t, &th[k].cells);
+        const struct mw_cell_page *page = (const struct mw_cell_page *)(base + c->offset);
+        for (uint32_t k = 0; c->kind == MW_CHUNK_CELLS && k < c->count; k++) add_page(&t, &page[k]);
     }
     return t;
 }
@@ -83,6 +101,7 @@ static void assert_consistent(void) {
     struct totals t = read_totals();
     assert_int_equal(t.allocations - t.frees, t.records);
     assert_int_equal(t.allocated - t.freed, t.record_bytes);
+    assert_int_equal(t.lifetimes, t.frees);
 }
 
 static uint64_t peak(void) {
@@ -136,7 +155,7 @@ static void the_table_grows_and_loses_nothing(void **state) {
 
 static void a_full_file_costs_counted_records_and_nothing_else(void **state) {
     (void)state;
-    struct mw_ledger_place place = {path, UINT64_C(4) << 20,
+    struct mw_ledger_place place = {path, UINT64_C(4) << 20, MANY_SITES,
                                     open("/tmp", O_RDWR | O_TMPFILE, 0600)};
     assert_true(mw_ledger_create(&place) >= 0);
     enum { N = 200000 };
@@ -228,6 +247,86 @@ static void the_slack_of_a_pitched_allocation_is_kept(void **state) {
     uint64_t values[] = {0, 1, 511, 524287, 524288, UINT64_C(3) << 30};
     for (size_t i = 0; i < sizeof values / sizeof values[0]; i++)
         assert_int_equal(mw_unpack_slack(mw_pack_slack(values[i])), values[i]);
+}
+
+// ---- sites ----
+
+// The only site with that stack; fails if there are several.
+static const struct mw_site *site_of(uint32_t stack) {
+    const struct mw_site *found = NULL;
+    for (int i = 0; i < (int)MW_CHUNKS; i++) {
+        const struct mw_chunk *c = &mw_ledger->chunk[i];
+        const struct mw_site *s = (const struct mw_site *)((const char *)mw_ledger + c->offset);
+        for (uint32_t k = 0; c->kind == MW_CHUNK_SITES && k < c->count; k++)
+            if (s[k].state == 2 && s[k].stack == stack && s[k].account != MW_ACCOUNTS - 1) {
+                assert_null(found);
+                found = &s[k];
+            }
+    }
+    return found;
+}
+
+static void every_stack_is_a_site_of_its_own(void **state) {
+    (void)state;
+    enum { STACKS = 5000 };
+    for (uint32_t round = 0; round < 3; round++)
+        for (uint32_t i = 0; i < STACKS; i++) {
+            stack_here = 1000 + i;
+            struct mw_birth b = block(0x7f0000000000 + (round * STACKS + i) * 512, 512);
+            mw_born(&b);
+        }
+    for (uint32_t i = 0; i < STACKS; i++) {
+        const struct mw_site *site = site_of(1000 + i);
+        assert_non_null(site);
+        assert_int_equal(site->peak, 3 * 512);
+    }
+    assert_int_equal(read_totals().allocations, 3 * STACKS);
+    assert_int_equal(mw_ledger->losses[MW_LOSS_SITES], 0);
+    assert_int_equal(mw_ledger->losses[MW_LOSS_CELLS], 0);
+    for (uint32_t i = 0; i < 3 * STACKS; i++) assert_true(free_block(0x7f0000000000 + i * 512));
+    assert_int_equal(read_totals().records, 0);
+    assert_consistent();
+}
+
+static void stacks_beyond_the_limit_are_one_site_together(void **state) {
+    (void)state;
+    enum { MORE = 100 };
+    for (uint32_t i = 0; i < MANY_SITES + MORE; i++) {
+        stack_here = 1000 + i;
+        struct mw_birth b = block(0x7f0000000000 + i * 512, 512);
+        mw_born(&b);
+    }
+    // Entry 0 is taken from the start, so one stack less than the limit has a site.
+    assert_int_equal(mw_ledger->losses[MW_LOSS_SITES], MORE + 1);
+    const struct mw_site *overflow = site_of(MW_OVERFLOW);
+    assert_non_null(overflow);
+    assert_int_equal(overflow->peak, (MORE + 1) * 512);
+    assert_int_equal(peak(), (uint64_t)(MANY_SITES + MORE) * 512);
+    assert_consistent();
+}
+
+static void a_sites_peak_is_the_largest_sum_of_its_blocks(void **state) {
+    (void)state;
+    uint64_t live = 0, highest = 0, bytes[64] = {0};
+    unsigned random = 7;
+    for (int i = 0; i < 20000; i++) {
+        unsigned k = (random = random * 1103515245 + 12345) >> 16 & 63;
+        if (bytes[k]) {
+            assert_true(free_block(0x7f0000000000 + k * 4096));
+            live -= k < 32 ? bytes[k] : 0;
+            bytes[k] = 0;
+        } else {
+            bytes[k] = 1 + (random >> 4) % 65536;
+            stack_here = k < 32 ? 1 : 2; // two sites in turns
+            struct mw_birth b = block(0x7f0000000000 + k * 4096, bytes[k]);
+            mw_born(&b);
+            live += k < 32 ? bytes[k] : 0;
+            if (live > highest) highest = live;
+        }
+        const struct mw_site *site = site_of(1);
+        assert_int_equal(site ? site->peak : 0, highest);
+    }
+    assert_consistent();
 }
 
 // ---- several threads ----
@@ -339,6 +438,9 @@ int main(void) {
         TEST(an_address_handed_out_again_is_known_in_a_large_table),
         TEST(the_peak_is_the_largest_sum_there_was),
         TEST(the_slack_of_a_pitched_allocation_is_kept),
+        TEST(every_stack_is_a_site_of_its_own),
+        TEST(stacks_beyond_the_limit_are_one_site_together),
+        TEST(a_sites_peak_is_the_largest_sum_of_its_blocks),
         TEST(eight_threads_leave_exact_sums),
         TEST(short_threads_share_a_block_of_counters),
         TEST(a_length_that_somebody_overwrote_does_not_move_what_is_added),

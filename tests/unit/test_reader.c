@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// links: report/reader.c report/model.c report/check.c report/places.c tests/unit/ledger_builder.c
+// links: report/reader.c report/messages.c report/frames.c report/model.c report/check.c report/places.c
+// links: tests/unit/ledger_builder.c
 //
 // The reader on files made by other code: what stands in a ledger is understood, whatever its
 // writer's struct sizes; a file that is cut, foreign or damaged is refused with a reason; a ledger
@@ -151,24 +152,32 @@ static void pitched_memory_tells_what_was_asked_for(void **state) {
 
 static void cells_in_further_pages_are_found(void **state) {
     (void)state;
-    struct mw_cell_page *page = builder_chunk(&b, MW_CHUNK_CELLS, 16, 16 * sizeof *page);
-    // Page 3 takes over the main thread's cell of its first site.
-    struct mw_cell *from = builder_cell(&b, 1, 1);
-    page[3].cell[9] = *from;
-    memset(from, 0, sizeof *from);
-    b.thread[1].more_cells = 3 + 1;
+    // More sites than a page has cells, a block each: the pages become a tree of several levels.
+    unsigned first = b.sites;
+    for (unsigned i = 0; i < 600; i++) builder_site(&b, 0, 1, 0, MW_SPACE_DEVICE);
+    for (unsigned i = 0; i < 600; i++) {
+        builder_site_at(&b, first + i)->api = (uint16_t)(1000 + i);
+        builder_alloc(&b, 1 + i % 2, first + i, 1, MW_CLASS_ADDRESS, 0x7fff00000000 + i, 1000 + i,
+                      1000 + i);
+    }
+    assert_true(b.pages > 2 * MW_PAGE_CHILDREN);
     must_read();
     assert_true(check.ok);
-    assert_int_equal(account(0, MW_SPACE_DEVICE)->tally.allocations, 12);
+    assert_int_equal(account(0, MW_SPACE_DEVICE)->tally.allocations, 12 + 600);
     model_free(&m);
 }
 
 static void pages_in_a_circle_are_read_once(void **state) {
     (void)state;
-    struct mw_cell_page *page = builder_chunk(&b, MW_CHUNK_CELLS, 16, 16 * sizeof *page);
-    page[3].cell[0].next_page = 5 + 1;
-    page[5].cell[0].next_page = 3 + 1;
-    b.thread[1].more_cells = b.thread[2].more_cells = 3 + 1;
+    size_t pages = 16 * sizeof(struct mw_cell_page);
+    struct mw_cell_page *page = builder_chunk(&b, MW_CHUNK_CELLS, 16, pages);
+    page[3].cell[0].next_page = page[3].cell[1].next_page = 5 + 1;
+    page[5].cell[3].next_page = 3 + 1;
+    page[5].cell[2].next_page = 5 + 1;
+    page[5].cell[4] = *builder_cell(&b, 1, 1);
+    memset(builder_cell(&b, 1, 1), 0, sizeof(struct mw_cell));
+    struct mw_cell *root = b.thread[1].cells.cell, *other = b.thread[2].cells.cell;
+    root[1].next_page = root[2].next_page = other[0].next_page = 3 + 1;
     must_read();
     assert_true(check.ok);
     model_free(&m);
@@ -192,7 +201,7 @@ static void accounts_and_sites_interned_twice_are_one(void **state) {
     unsigned twin = 20;
     a[twin] = (struct mw_account){.state = 2, .device = first->device, .space = first->space};
     unsigned site = b.sites++;
-    b.site[site] = b.site[1];
+    b.site[site] = (struct mw_site){.state = 2, .driver_api = 1, .stack = b.site[1].stack};
     b.site[site].account = (uint16_t)twin;
     builder_alloc(&b, 1, site, 1, MW_CLASS_ADDRESS, 0x7fff00000000, 1000, 1000);
     must_read();
@@ -201,6 +210,165 @@ static void accounts_and_sites_interned_twice_are_one(void **state) {
     unsigned equal = 0;
     for (unsigned i = 0; i < m.sites; i++) equal += m.site[i].api == 0;
     assert_int_equal(equal, 1);
+    model_free(&m);
+}
+
+// ---- sites ----------------------------------------------------------------------------------
+
+// The only site with that entry point.
+static const struct model_site *site_of(const char *api) {
+    const struct model_site *found = NULL;
+    for (unsigned i = 0; i < m.sites; i++) {
+        if (m.site[i].api < 0 || strcmp(m.api[m.site[i].api].name, api) != 0) continue;
+        if (found) fail_msg("two sites of %s", api);
+        found = &m.site[i];
+    }
+    if (!found) fail_msg("no site of %s", api);
+    return found;
+}
+
+static void a_site_tells_what_it_had_at_most_and_when(void **state) {
+    (void)state;
+    must_read();
+    const struct model_site *s = site_of("cudaMalloc");
+    assert_int_equal(s->held.bytes, 7 << 20);
+    assert_int_equal(s->live_bytes, 7 << 20);
+    assert_int_equal(s->peak_bytes, 10 << 20);
+    assert_int_equal(s->peak_ms, 10);
+    assert_int_equal(s->first_ms, 1);
+    assert_int_equal(s->last_ms, 10);
+    assert_int_equal(s->oldest_ms, 4); // the first three are gone
+    assert_int_equal(s->lifetime[2], 3);
+    model_free(&m);
+}
+
+static bool says(struct span span, const char *text) {
+    return span.length == strlen(text) && !memcmp(span.bytes, text, span.length);
+}
+
+static void a_stack_tells_its_frames(void **state) {
+    (void)state;
+    must_read();
+    const struct mw_stack *stack = stack_at(&m.arena, site_of("cudaMalloc")->stack);
+    struct python_frame python;
+    struct native_frame native;
+    assert_non_null(stack);
+    assert_int_equal(stack->python, 2);
+    assert_int_equal(stack->native, 4);
+    assert_true(stack_python(&m.arena, stack, 0, &python));
+    assert_true(says(python.file, "/home/ada/train.py"));
+    assert_true(says(python.function, "Model.forward"));
+    assert_int_equal(python.line, 42);
+    assert_int_equal(python.first_line, 40);
+    assert_false(python.entry);
+    assert_true(stack_python(&m.arena, stack, 1, &python));
+    assert_true(python.entry);
+    assert_true(stack_native(&m.arena, stack, 0, &native));
+    assert_true(says(native.path, "/opt/torch/lib/libtorch.so"));
+    assert_true(says(native.build, "\x01\x23\x45\x67"));
+    assert_int_equal(native.address, 0x1000 + 0x234);
+    model_free(&m);
+}
+
+// The same stack, stored again by a thread that met another one: each object twice, and the module
+// loaded elsewhere.
+static void stacks_that_say_the_same_are_one_site(void **state) {
+    (void)state;
+    unsigned sites[3];
+    for (unsigned i = 0; i < 3; i++) {
+        uint32_t code = builder_code(&b, "/a.py", "f", 1);
+        uint32_t module = builder_module(&b, "/lib/a.so", 0, "id", 2);
+        uint64_t python = PYTHON_FRAME(code, 7, true), native = NATIVE_FRAME(module, 0x99 + i / 2);
+        if (i == 1) { // further up in the address space, but the same place in the file
+            module = builder_module(&b, "/lib/a.so", 0x90, "id", 2);
+            native = NATIVE_FRAME(module, 0x9);
+        }
+        uint32_t stack = builder_stack(&b, &python, 1, &native, 1, 0);
+        sites[i] = builder_site(&b, 1, 1, 0, MW_SPACE_DEVICE);
+        builder_site_at(&b, sites[i])->stack = stack;
+        builder_alloc(&b, 1, sites[i], 1, MW_CLASS_ADDRESS, 0x7fff00000000 + i, 1000, 1000);
+    }
+    must_read();
+    assert_true(check.ok);
+    unsigned with_stack[2] = {0};
+    for (unsigned i = 0; i < m.sites; i++)
+        if (m.site[i].held.bytes % 1000 == 0 && m.site[i].held.bytes <= 2000 && m.site[i].stack)
+            with_stack[m.site[i].held.bytes / 1000 - 1]++;
+    assert_int_equal(with_stack[0], 1); // another offset
+    assert_int_equal(with_stack[1], 1); // the two equal ones
+    model_free(&m);
+}
+
+// ---- references -----------------------------------------------------------------------------
+
+static void a_reference_to_nothing_is_noticed(void **state) {
+    (void)state;
+    uint32_t right = b.site[1].stack;
+    uint64_t arena = right * UINT64_C(8);
+    uint32_t string = builder_string(&b, "a string");
+    const uint32_t wrong[] = {
+        1,                                 // the header
+        (uint32_t)(MW_HEADER_BYTES / 8),   // the threads
+        string,                            // an object of another kind
+        right + 1,                         // the middle of the stack
+        (uint32_t)((b.arena_end - 8) / 8), // the arena's unused end
+        (uint32_t)(b.bytes / 8),           // behind the file
+        UINT32_MAX - 1,
+    };
+    for (unsigned i = 0; i < sizeof wrong / sizeof wrong[0]; i++) {
+        b.site[1].stack = wrong[i];
+        must_read();
+        assert_false(check.ok);
+        assert_int_equal(m.broken_stacks, 1);
+        assert_null(stack_at(&m.arena, site_of("cudaMalloc")->stack));
+        model_free(&m);
+    }
+    b.site[1].stack = right;
+    must_read();
+    assert_int_equal(m.broken_stacks, 0);
+    model_free(&m);
+    // An object that its chunk ends in; one shorter than its frames need; frames of nothing.
+    struct mw_stack *stack = (struct mw_stack *)(b.image + arena);
+    struct mw_chunk *chunk = &b.header->chunk[5];
+    assert_int_equal(chunk->kind, MW_CHUNK_ARENA);
+    const uint32_t count = chunk->count;
+    const struct mw_stack good = *stack;
+    const uint64_t frame[2] = {stack->frame[0], stack->frame[2]};
+    for (unsigned i = 0; i < 7; i++) {
+        if (i == 0) chunk->count = (uint32_t)((arena + sizeof good - chunk->offset) / 8);
+        if (i == 1) stack->object.bytes = sizeof good;
+        if (i == 2) stack->object.bytes = 0;
+        if (i == 3) stack->native = 255;
+        if (i == 4) stack->frame[0] = PYTHON_FRAME(string, 1, 0);
+        if (i == 5) stack->frame[2] = NATIVE_FRAME(string, 1);
+        if (i == 6) stack->object.kind = MW_STRING;
+        must_read();
+        if (!m.broken_stacks) fail_msg("damage %u was not noticed", i);
+        model_free(&m);
+        chunk->count = count;
+        *stack = good;
+        stack->frame[0] = frame[0];
+        stack->frame[2] = frame[1];
+    }
+    must_read();
+    assert_int_equal(m.broken_stacks, 0);
+    model_free(&m);
+}
+
+static void frames_that_refer_to_nothing_are_unknown(void **state) {
+    (void)state;
+    uint64_t python = PYTHON_FRAME(0, 0, false), native = NATIVE_FRAME(0, 0x1234);
+    uint32_t reference = builder_stack(&b, &python, 1, &native, 1, MW_STACK_APPROXIMATE);
+    builder_site_at(&b, 1)->stack = reference;
+    must_read();
+    assert_true(check.ok);
+    const struct mw_stack *stack = stack_at(&m.arena, site_of("cudaMalloc")->stack);
+    struct python_frame a;
+    struct native_frame n;
+    assert_true(stack_python(&m.arena, stack, 0, &a) && stack_native(&m.arena, stack, 0, &n));
+    assert_null(a.file.bytes);
+    assert_null(n.path.bytes);
+    assert_int_equal(n.address, 0x1234);
     model_free(&m);
 }
 
@@ -220,6 +388,7 @@ static void regrow(unsigned extra) {
         {offsetof(struct mw_header, failure), sizeof(struct mw_failure), MW_FAILURES},
         {offsetof(struct mw_header, lookup), sizeof(struct mw_lookup), MW_LOOKUPS},
         {offsetof(struct mw_header, chunk), sizeof(struct mw_chunk), MW_CHUNKS},
+        {offsetof(struct mw_header, level), sizeof(struct mw_level), MW_LEVEL_COUNT},
     };
     static const size_t sizes[] = {0,
                                    sizeof(struct mw_thread),
@@ -230,13 +399,14 @@ static void regrow(unsigned extra) {
                                    sizeof(struct mw_record)};
     size_t capacity = 2 * b.bytes + (64 << 20), at = offsetof(struct mw_header, account);
     char *grown = calloc(1, capacity);
-    memcpy(grown, b.image, at);
+    memcpy(grown, b.image, b.bytes);
     struct mw_header *g = (struct mw_header *)grown;
-    size_t end = MW_HEADER_BYTES;
+    size_t end = b.bytes; // the old tables stay as dead bytes: the arena may not move
     struct mw_chunk chunk[MW_CHUNKS] = {0};
     for (unsigned i = 0; i < MW_CHUNKS; i++) {
         const struct mw_chunk *c = &h->chunk[i];
-        if (!c->kind) continue;
+        chunk[i] = *c;
+        if (!c->kind || c->kind >= MW_CHUNK_ARENA) continue; // nor do texts have a size
         size_t size = sizes[c->kind];
         for (unsigned k = 0; k < c->count; k++) {
             memcpy(grown + end + k * (size + extra), b.image + c->offset + k * size, size);
@@ -258,7 +428,8 @@ static void regrow(unsigned extra) {
     g->header_bytes = (uint32_t)at;
     uint32_t *told[] = {&g->thread_bytes, &g->site_bytes,    &g->place_bytes,  &g->api_bytes,
                         &g->record_bytes, &g->account_bytes, &g->device_bytes, &g->context_bytes,
-                        &g->pool_bytes,   &g->failure_bytes, &g->lookup_bytes, &g->chunk_bytes};
+                        &g->pool_bytes,   &g->failure_bytes, &g->lookup_bytes, &g->chunk_bytes,
+                        &g->level_bytes};
     for (unsigned i = 0; i < sizeof told / sizeof told[0]; i++) *told[i] += extra;
     free(b.image);
     b.image = grown;
@@ -277,6 +448,8 @@ static void structs_that_grew_are_read_as_far_as_known(void **state) {
     assert_int_equal(m.reader.header.failure[0].result, 2);
     assert_string_equal(m.reader.header.lookup[0].name, "cuMemFancyNew");
     assert_string_equal(m.api[1].name, "cuMemAlloc_v2");
+    assert_string_equal(m.reader.header.level[MW_LEVEL_PYTHON].words, "CPython 3.11.7");
+    assert_non_null(stack_at(&m.arena, site_of("cudaMalloc")->stack));
     model_free(&m);
 }
 
@@ -297,16 +470,18 @@ static void refused(enum reader_status expected, const char *word) {
     if (!strstr(m.reader.error, word)) fail_msg("'%s' does not say '%s'", m.reader.error, word);
 }
 
-static void a_later_format_is_refused(void **state) {
+static void another_format_is_refused(void **state) {
     (void)state;
     b.header->format = MW_FORMAT + 1;
-    refused(READER_NEWER, "format");
+    refused(READER_VERSION, "a later version");
+    b.header->format = MW_FORMAT - 1;
+    refused(READER_VERSION, "an older version");
 }
 
 static void another_byte_order_is_refused(void **state) {
     (void)state;
     b.header->order = __builtin_bswap32(MW_ORDER);
-    refused(READER_NEWER, "byte order");
+    refused(READER_VERSION, "byte order");
 }
 
 static void another_kind_of_file_is_refused(void **state) {
@@ -352,6 +527,9 @@ static void impossible_struct_sizes_are_refused(void **state) {
         refused(READER_DAMAGED, "records");
     }
     b.header->record_bytes = sizeof(struct mw_record);
+    b.header->cell_bytes = MW_PAGE_BYTES + 8;
+    refused(READER_DAMAGED, "cells");
+    b.header->cell_bytes = sizeof(struct mw_cell);
     b.header->device_bytes = 4096; // 32 of them are more than the header
     refused(READER_DAMAGED, "devices");
 }
@@ -414,6 +592,9 @@ static void each_wrong_number_is_noticed(void **state) {
         {"a record of no thread", &b.record[5].owner, UINT64_C(5) << 32},
         {"a record of no place", &b.record[5].size, UINT64_C(0xfff0) << 48},
         {"a peak below what is live", &a->peak, (uint64_t)-1 << 20},
+        {"a byte too many in the site's running counter", &b.site[1].bound, 1},
+        {"a byte of a site's slack too many", &cell->slack, 1},
+        {"a site's peak below what is live", &b.site[1].peak, (uint64_t)-4 << 20},
     };
     for (unsigned i = 0; i < sizeof wrong / sizeof wrong[0]; i++) {
         uint64_t right = *wrong[i].number;
@@ -431,6 +612,8 @@ static void slack_is_not_live(void **state) {
     b.thread[2].slack[a] = 5000;
     b.header->account[a].bound += 5000;
     b.header->account[a].peak += 5000;
+    builder_cell(&b, 2, 1)->slack = 300;
+    b.site[1].bound += 300;
     must_read();
     assert_true(check.ok);
     model_free(&m);
@@ -441,13 +624,15 @@ static void a_thread_killed_in_an_allocation_is_not_accused(void **state) {
     (void)state;
     struct mw_account *a = &b.header->account[b.site[1].account];
     struct mw_cell *cell = builder_cell(&b, 1, 1);
+    struct mw_site *site = &b.site[1];
     b.thread[1].in_flight = 1;
     b.record[500] = b.record[4];
     b.record[500].commit = mw_commit(MW_LIVE, 1, MW_CLASS_ADDRESS, 0x1234000);
-    for (unsigned stores = 1; stores <= 4; stores++) {
+    for (unsigned stores = 1; stores <= 5; stores++) {
         if (stores == 2) cell->allocations++;
         if (stores == 3) cell->bytes_in += 1 << 20;
         if (stores == 4) a->peak = a->bound += 1 << 20;
+        if (stores == 5) site->peak = site->bound += 1 << 20;
         must_read();
         if (!check.ok) fail_msg("after %u stores: %s", stores, check.line[0]);
         model_free(&m);
@@ -626,11 +811,16 @@ int main(void) {
         TEST(pitched_memory_tells_what_was_asked_for),
         TEST(cells_in_further_pages_are_found),
         TEST(pages_in_a_circle_are_read_once),
+        TEST(a_site_tells_what_it_had_at_most_and_when),
+        TEST(a_stack_tells_its_frames),
+        TEST(stacks_that_say_the_same_are_one_site),
+        TEST(a_reference_to_nothing_is_noticed),
+        TEST(frames_that_refer_to_nothing_are_unknown),
         TEST(threads_in_a_second_chunk_have_the_next_numbers),
         TEST(accounts_and_sites_interned_twice_are_one),
         TEST(structs_that_grew_are_read_as_far_as_known),
         TEST(chunks_of_an_unknown_kind_are_left_alone),
-        TEST(a_later_format_is_refused),
+        TEST(another_format_is_refused),
         TEST(another_byte_order_is_refused),
         TEST(another_kind_of_file_is_refused),
         TEST(a_ledger_that_was_never_completed_is_refused),

@@ -1,0 +1,46 @@
+// SPDX-License-Identifier: Apache-2.0
+//
+// From a 64-bit hash to a 32-bit value, lock-free and only growing: what this process remembers of
+// the tables that it interned things into. Private memory, not part of the file: a reader needs no
+// hashes. See map.c.
+#ifndef MEMWATCH_MAP_H
+#define MEMWATCH_MAP_H
+
+#include <stdbool.h>
+#include <stdint.h>
+
+#define MW_MAP_LEVELS 5u
+
+struct mw_map_entry;
+struct mw_map {
+    struct mw_map_entry *level[MW_MAP_LEVELS]; // of 1024 entries, then four times as many each
+    _Atomic uint32_t levels;                   // begun, of which the last may be in the making
+    _Atomic uint32_t used[MW_MAP_LEVELS];
+};
+
+// Where a search stands; starts as all zero.
+struct mw_map_search {
+    uint32_t level, probe;
+};
+
+// The next value stored under the hash; false if there is no more. Several things may share a
+// hash: the caller compares and asks again. Any thread, no lock, no system call.
+bool mw_map_find(struct mw_map *map, uint64_t hash, struct mw_map_search *search, uint32_t *value);
+
+// Stores a value, beside others of that hash. False: full, or the next level could not be made
+// just now; then it is not found later, which costs the caller time or a duplicate, no more.
+// Makes a system call when it grows (a dozen times in a life); errno is preserved.
+bool mw_map_add(struct mw_map *map, uint64_t hash, uint32_t value);
+
+// Forgets everything. Nobody may be using the map.
+void mw_map_clear(struct mw_map *map);
+
+// A hash: h = mw_hash(h, word) for each word. The folded 128-bit product mixes all bits into all,
+// as in wyhash; a plain product leaves the low bits, which choose the entry, to the low bits.
+static inline uint64_t mw_hash(uint64_t h, uint64_t word) {
+    unsigned __int128 product =
+        (unsigned __int128)(h ^ word ^ UINT64_C(0xa0761d6478bd642f)) * UINT64_C(0xe7037ed1a0b428db);
+    return (uint64_t)product ^ (uint64_t)(product >> 64);
+}
+
+#endif

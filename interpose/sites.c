@@ -1,0 +1,204 @@
+// SPDX-License-Identifier: Apache-2.0
+//
+// The interned tables: accounts, sites and places. Small, only growing, named by content.
+//
+// Accounts and places are open-addressing tables in the file. Sites are appended, and the way from
+// content to index is this process's own map (map.h), since their number is the number of distinct
+// stacks. An entry is filled before anything refers to it; threads that meet at the first event of
+// one site or place may store it twice, and a reader adds them up. Not so accounts: a sum of two
+// peaks would be wrong.
+//
+// Bounded: when the table of sites is full, an event goes to the site of its API and account with
+// the stack MW_OVERFLOW, and only if that cannot be had to site 0.
+#include "ledger.h"
+#include "map.h"
+
+#include <string.h>
+
+#define FIRST_SITES    256u
+#define SITE_LEVELS    10u   // 256 << 9 in the last: more than any limit
+#define OVERFLOW_SITES 1024u // kept for MW_OVERFLOW beyond the limit
+#define PLACES         1024u
+
+static struct mw_site *site_chunk[SITE_LEVELS];
+static _Atomic uint32_t site_levels; // begun
+static _Atomic uint32_t sites_used;
+static uint32_t site_limit;
+static struct mw_map site_index;
+static struct mw_place *places;
+
+// What this thread interned last. Valid for one ledger (`epoch`).
+static _Thread_local __attribute__((tls_model("initial-exec"))) struct {
+    uint32_t epoch;
+    uint32_t site;
+    uint16_t place;
+    int16_t device;                 // of `place`
+    uint64_t context, stream, pool; // of `place`
+} last;
+
+static void begin_level(uint32_t level) {
+    uint32_t expected = level, count = FIRST_SITES << level;
+    if (level >= SITE_LEVELS || !atomic_compare_exchange_strong(&site_levels, &expected, level + 1))
+        return;
+    struct mw_site *chunk =
+        mw_ledger_grow(MW_CHUNK_SITES, count, (uint64_t)count * sizeof(struct mw_site));
+    __atomic_store_n(&site_chunk[level], chunk, __ATOMIC_RELEASE);
+}
+
+bool mw_sites_reset(uint32_t limit) {
+    memset(site_chunk, 0, sizeof site_chunk);
+    mw_map_clear(&site_index);
+    mw_set(&site_levels, 0);
+    mw_set(&sites_used, 1);
+    site_limit = limit;
+    begin_level(0);
+    places = mw_ledger_grow(MW_CHUNK_PLACES, PLACES, PLACES * sizeof *places);
+    if (!site_chunk[0] || !places) return false;
+    // Entry 0 of each: what does not fit, what is not known.
+    *site_chunk[0] = (struct mw_site){.state = 2,
+                                      .api = UINT16_MAX,
+                                      .driver_api = UINT16_MAX,
+                                      .account = MW_ACCOUNTS - 1,
+                                      .stack = MW_OVERFLOW};
+    places[0] = (struct mw_place){.state = 2, .device = -1};
+    struct mw_account *rest = &mw_ledger->account[MW_ACCOUNTS - 1];
+    rest->device = -1;
+    atomic_store_explicit(&rest->state, 2, memory_order_release);
+    return true;
+}
+
+// ---- accounts --------------------------------------------------------------------------------
+
+// What says which account an entry is, stored as one word: two entries for one account would have
+// a peak each, and a sum of peaks that were never reached together.
+union account_name {
+    struct {
+        uint32_t state;
+        int16_t device;
+        uint8_t space, reserved;
+    } part;
+    uint64_t word;
+};
+static_assert(offsetof(struct mw_account, device) == 4 && offsetof(struct mw_account, space) == 6,
+              "as in struct mw_account");
+typedef uint64_t __attribute__((may_alias)) aliased_word;
+
+unsigned mw_account_of(int device, enum mw_space space) {
+    const union account_name name = {.part = {2, (int16_t)device, (uint8_t)space, 0}};
+    struct mw_account *table = mw_ledger->account;
+    for (unsigned i = 0; i < MW_ACCOUNTS - 1; i++) {
+        struct mw_account *a = &table[i];
+        aliased_word none = 0;
+        if (atomic_load_explicit(&a->state, memory_order_acquire) == 0 &&
+            __atomic_compare_exchange_n((aliased_word *)&a->state, &none, name.word, false,
+                                        __ATOMIC_ACQ_REL, __ATOMIC_ACQUIRE))
+            return i;
+        if (a->device == device && a->space == space) return i;
+    }
+    mw_lost(MW_LOSS_ACCOUNTS, 1);
+    return MW_ACCOUNTS - 1;
+}
+
+// ---- sites -----------------------------------------------------------------------------------
+
+// Indices that were read from the file are checked like any input: somebody may have scribbled over
+// it, and the watched program must not suffer from that.
+struct mw_site *mw_site_at(uint32_t index) {
+    uint32_t level = mw_level_of(index, FIRST_SITES);
+    struct mw_site *chunk =
+        level < SITE_LEVELS ? __atomic_load_n(&site_chunk[level], __ATOMIC_ACQUIRE) : NULL;
+    return mw_likely(chunk) ? chunk + (index - mw_level_start(level, FIRST_SITES)) : site_chunk[0];
+}
+
+static bool is_site(const struct mw_site *s, const struct mw_birth *b, uint32_t stack) {
+    const struct mw_account *a = &mw_ledger->account[s->account % MW_ACCOUNTS];
+    return s->stack == stack && s->api == b->api && s->driver_api == b->driver_api &&
+           a->device == b->device && a->space == b->space;
+}
+
+static uint32_t new_site(const struct mw_site *site, uint32_t limit) {
+    uint32_t index = mw_get(&sites_used);
+    do
+        if (index >= limit) return 0;
+    while (!atomic_compare_exchange_weak(&sites_used, &index, index + 1));
+    uint32_t level = mw_level_of(index, FIRST_SITES);
+    // Who takes the entry at three quarters of a level makes the next, before it is needed.
+    if (index == mw_level_start(level, FIRST_SITES) + (FIRST_SITES << level) / 4 * 3)
+        begin_level(level + 1);
+    struct mw_site *s = mw_site_at(index);
+    if (s == site_chunk[0]) return 0;
+    s->api = site->api;
+    s->driver_api = site->driver_api;
+    s->account = site->account;
+    s->stack = site->stack;
+    atomic_store_explicit(&s->state, 2, memory_order_release);
+    return index;
+}
+
+uint32_t mw_site_of(const struct mw_birth *b, uint32_t stack) {
+    if (mw_likely(last.epoch == mw_ledger_epoch && is_site(mw_site_at(last.site), b, stack)))
+        return last.site;
+    struct mw_site site = {.api = b->api,
+                           .driver_api = b->driver_api,
+                           .account = (uint16_t)mw_account_of(b->device, b->space),
+                           .stack = stack};
+    uint64_t hash = mw_hash(stack, (uint64_t)b->api << 32 | b->driver_api << 16 | site.account);
+    struct mw_map_search search = {0};
+    uint32_t index;
+    while (mw_map_find(&site_index, hash, &search, &index))
+        if (is_site(mw_site_at(index), b, stack)) return last.site = index;
+    bool overflow = stack == MW_OVERFLOW;
+    index = new_site(&site, site_limit + (overflow ? OVERFLOW_SITES : 0));
+    if (index) {
+        mw_map_add(&site_index, hash, index);
+        return last.site = index;
+    }
+    if (overflow) return 0;
+    mw_lost(MW_LOSS_SITES, 1);
+    return mw_site_of(b, MW_OVERFLOW);
+}
+
+// ---- places ----------------------------------------------------------------------------------
+
+const struct mw_place *mw_place_at(uint32_t index) {
+    return &places[index < PLACES ? index : 0];
+}
+
+static uint32_t find_place(const struct mw_birth *b) {
+    uint64_t hash = (b->context ^ b->stream * 3 ^ b->pool * 5) + (uint64_t)b->device;
+    hash = hash * UINT64_C(0x9e3779b97f4a7c15) >> 32;
+    for (uint32_t i = 0; i < PLACES; i++) {
+        struct mw_place *p = &places[(hash + i) % PLACES];
+        uint32_t state = atomic_load_explicit(&p->state, memory_order_acquire);
+        if (state == 0) {
+            if (!atomic_compare_exchange_strong(&p->state, &state, 1)) continue;
+            p->device = (int16_t)b->device;
+            p->context = b->context;
+            p->stream = b->stream;
+            p->pool = b->pool;
+            atomic_store_explicit(&p->state, 2, memory_order_release);
+        } else if (state != 2 || p->context != b->context || p->stream != b->stream ||
+                   p->pool != b->pool || p->device != b->device) {
+            continue;
+        }
+        return (uint32_t)(p - places);
+    }
+    mw_lost(MW_LOSS_PLACES, 1);
+    return 0;
+}
+
+uint32_t mw_place_of(const struct mw_birth *b) {
+    if (mw_unlikely(last.epoch != mw_ledger_epoch)) {
+        last.epoch = mw_ledger_epoch;
+        last.site = 0;
+    } else if (mw_likely(last.context == b->context && last.stream == b->stream &&
+                         last.pool == b->pool && last.device == b->device)) {
+        return last.place;
+    }
+    last.place = (uint16_t)find_place(b);
+    last.context = b->context;
+    last.stream = b->stream;
+    last.pool = b->pool;
+    last.device = (int16_t)b->device;
+    return last.place;
+}

@@ -1,0 +1,52 @@
+// SPDX-License-Identifier: Apache-2.0
+//
+// The Python frames of the calling thread, read without the GIL and without a call that allocates
+// or counts references. See stack_python.c.
+#ifndef MEMWATCH_STACK_PYTHON_H
+#define MEMWATCH_STACK_PYTHON_H
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+// A frame as it stands in the interpreter. The three words together tell one source position from
+// another as long as the interpreter lives: `identity` changes when another code object comes to
+// lie at the address of one that was freed.
+struct mw_python_frame {
+    uintptr_t code;        // PyCodeObject *, valid while the frame is on the stack
+    uintptr_t instruction; // as the version keeps it, made relative to the code where possible
+    uint32_t identity;
+    bool entry; // called from C: the frame before it (towards the root) belongs to an earlier run
+                // of the interpreter's loop
+};
+
+// What a frame says to a reader.
+struct mw_python_place {
+    char file[1024], name[256]; // UTF-8, terminated, cut at a code point
+    unsigned file_bytes, name_bytes;
+    uint32_t line; // 0 = not known
+    uint32_t first_line;
+};
+
+// Looks for an interpreter among the loaded objects and prepares for its version; says in
+// *state and words what came of it (ledger_format.h: struct mw_level). Called at wake-up and again
+// after libraries were loaded while none was found. Walks the loaded objects' symbol tables; no
+// dl function, no lock, no allocation. Any thread; callers make sure that one thread at a time
+// calls it.
+struct mw_level;
+void mw_python_find(struct mw_level *level);
+
+// True once an interpreter that can be read was found: the walk is worth calling.
+extern bool mw_python_ready;
+
+// The calling thread's frames, innermost first, at most `limit`. Returns how many; *flags gets
+// MW_STACK_* bits. 0 for threads that Python does not know. Safe in any thread at any time between
+// the interpreter's instructions, with or without the GIL, but not from a signal handler. The
+// first walk that finds frames checks itself; if that fails the level becomes unavailable.
+unsigned mw_python_walk(struct mw_python_frame *frames, unsigned limit, unsigned *flags);
+
+// Names and line of a frame that the last walk of this thread returned. False: unreadable, the
+// frame is to be shown as unknown.
+bool mw_python_describe(const struct mw_python_frame *frame, struct mw_python_place *place);
+
+#endif

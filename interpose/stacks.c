@@ -1,0 +1,168 @@
+// SPDX-License-Identifier: Apache-2.0
+//
+// The stack of an event: walked each time, described once.
+//
+// A walk gives raw words: code objects and instructions of Python, return addresses of native code.
+// Their hash leads to the stack in the arena, so that an event of a known stack costs the walk and
+// one look-up. Only a new hash is described: names, lines and modules are copied into the arena at
+// once, while the frames stand, so that the file says everything after the process is gone.
+//
+// Several raw stacks may be one described stack (two instructions of one line); the arena makes
+// them one. A raw hash holds as long as what it was made of: code objects are told from others that
+// later lie at their address by mw_python_frame.identity, native addresses by the generation of the
+// loaded modules.
+#include "stacks.h"
+
+#include "arena.h"
+#include "ledger.h"
+#include "map.h"
+#include "stack_native.h"
+#include "stack_python.h"
+
+#include <errno.h>
+#include <string.h>
+
+static struct mw_stack_options wanted;
+static struct mw_map known; // hash of a raw stack → reference
+// When an interpreter was last looked for: at which generation of loaded objects, and when.
+static _Atomic uint64_t looked_generation, looked_ns;
+#define LOOK_AGAIN_NS UINT64_C(1000000000)
+
+static void set_level(enum mw_level_kind kind, enum mw_level_state state) {
+    atomic_store_explicit(&mw_ledger->level[kind].state, state, memory_order_release);
+}
+
+// An interpreter may be loaded after the first GPU call, and nothing tells us that it is; it may be
+// unloaded, and then it must not be asked. Not amid an unloading, when every generation is new.
+static bool should_look(void) {
+    uint64_t now = mw_native_generation();
+    if (now & MW_UNSETTLED) return false;
+    return now != mw_get(&looked_generation) ||
+           (!mw_python_ready && mw_now_ns() - mw_get(&looked_ns) >= LOOK_AGAIN_NS);
+}
+
+static void look_for_python(void) {
+    static _Atomic bool looking; // one thread at a time
+    if (atomic_exchange_explicit(&looking, true, memory_order_acquire)) return;
+    int saved = errno;
+    mw_set(&looked_generation, mw_native_generation());
+    mw_set(&looked_ns, mw_now_ns());
+    mw_python_find(&mw_ledger->level[MW_LEVEL_PYTHON]);
+    errno = saved;
+    atomic_store_explicit(&looking, false, memory_order_release);
+}
+
+void mw_stacks_begin(const struct mw_stack_options *options) {
+    wanted = *options;
+    mw_map_clear(&known);
+    if (wanted.python || wanted.native) mw_arena_reset();
+    if (wanted.native)
+        mw_native_find(&mw_ledger->level[MW_LEVEL_NATIVE]);
+    else
+        set_level(MW_LEVEL_NATIVE, MW_LEVEL_OFF);
+    if (wanted.python)
+        look_for_python();
+    else
+        set_level(MW_LEVEL_PYTHON, MW_LEVEL_OFF);
+}
+
+// ---- describing ------------------------------------------------------------------------------
+
+static uint64_t describe_python(const struct mw_python_frame *frame) {
+    struct mw_python_place place;
+    struct mw_code code = {.object = {MW_CODE, sizeof code}};
+    if (!mw_python_describe(frame, &place)) memset(&place, 0, sizeof place);
+    code.file = mw_intern_string(place.file, place.file_bytes);
+    code.name = mw_intern_string(place.name, place.name_bytes);
+    code.first_line = place.first_line;
+    uint64_t line = place.line & INT32_MAX;
+    return (uint64_t)frame->entry << 63 | line << 32 | mw_intern(&code.object);
+}
+
+static uint64_t describe_native(uintptr_t pc) {
+    struct mw_native_module loaded;
+    struct mw_module module = {.object = {MW_MODULE, sizeof module}};
+    if (mw_native_module_at(pc, &loaded)) {
+        // The loader has no name for the program itself.
+        const char *path = *loaded.path ? loaded.path : mw_ledger->exe;
+        module.path = mw_intern_string(path, (unsigned)strlen(path));
+        module.base = loaded.base;
+        module.build_id_bytes = loaded.build_id_bytes;
+        memcpy(module.build_id, loaded.build_id, sizeof module.build_id);
+    }
+    uint64_t address = pc - module.base;
+    module.offset = address & ~(uint64_t)UINT32_MAX;
+    return (uint64_t)mw_intern(&module.object) << 32 | (address & UINT32_MAX);
+}
+
+// What was walked: the frames of one stack as the interpreter and the unwinder gave them.
+struct walked {
+    const struct mw_python_frame *frame;
+    const uintptr_t *pc;
+    unsigned frames, pcs, flags;
+};
+
+static uint32_t describe(const struct walked *w) {
+    union {
+        struct mw_stack stack;
+        char room[sizeof(struct mw_stack) + 2 * MW_STACK_DEPTH * sizeof(uint64_t)];
+    } object;
+    struct mw_stack *stack = &object.stack;
+    unsigned n = 0;
+    for (unsigned i = 0; i < w->frames; i++) {
+        stack->frame[n] = describe_python(&w->frame[i]);
+        if (!(uint32_t)stack->frame[n++]) return MW_NO_STACK;
+    }
+    for (unsigned i = 0; i < w->pcs; i++) {
+        stack->frame[n] = describe_native(w->pc[i]);
+        if (!(stack->frame[n++] >> 32)) return MW_NO_STACK;
+    }
+    stack->object.kind = MW_STACK;
+    stack->object.bytes = (uint16_t)(sizeof *stack + n * sizeof(uint64_t));
+    stack->python = (uint8_t)w->frames;
+    stack->native = (uint8_t)w->pcs;
+    stack->flags = (uint16_t)w->flags;
+    return mw_intern(&stack->object);
+}
+
+// ---- walking ---------------------------------------------------------------------------------
+
+static uint64_t hash_walked(const struct walked *w, uint64_t generation) {
+    uint64_t h = mw_hash(generation, (uint64_t)w->frames << 32 | w->pcs << 16 | w->flags);
+    for (unsigned i = 0; i < w->frames; i++) {
+        const struct mw_python_frame *f = &w->frame[i];
+        // The frame's own product first: it does not wait for the frames before it.
+        uint64_t own =
+            (f->code ^ (uint64_t)f->identity << 32 ^ f->entry) * UINT64_C(0xff51afd7ed558ccd);
+        h = mw_hash(h, own ^ f->instruction);
+    }
+    for (unsigned i = 0; i < w->pcs; i++) h = mw_hash(h, w->pc[i]);
+    return h;
+}
+
+uint32_t mw_stack_here(void) {
+    struct mw_python_frame frame[wanted.python_depth + 1];
+    uintptr_t pc[wanted.native_depth + 1];
+    struct walked w = {.frame = frame, .pc = pc};
+    if (wanted.python) {
+        if (mw_unlikely(should_look())) look_for_python();
+        if (mw_likely(mw_python_ready))
+            w.frames = mw_python_walk(frame, wanted.python_depth, &w.flags);
+    }
+    if (wanted.native && mw_likely(mw_native_ready)) {
+        bool cut = false;
+        w.pcs = mw_native_walk(pc, wanted.native_depth, &cut);
+        if (cut) w.flags |= MW_STACK_NATIVE_CUT;
+    }
+    if (!w.frames && !w.pcs) return MW_NO_STACK;
+    uint64_t hash = hash_walked(&w, w.pcs ? mw_native_generation() : 0);
+    struct mw_map_search search = {0};
+    uint32_t stack;
+    if (mw_likely(mw_map_find(&known, hash, &search, &stack))) return stack;
+    stack = describe(&w);
+    if (stack)
+        mw_map_add(&known, hash, stack);
+    else
+        mw_lost(MW_LOSS_STACKS, 1);
+    return stack;
+}

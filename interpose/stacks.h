@@ -1,0 +1,25 @@
+// SPDX-License-Identifier: Apache-2.0
+//
+// The stack of an event, as a reference into the ledger's arena. See stacks.c.
+#ifndef MEMWATCH_STACKS_H
+#define MEMWATCH_STACKS_H
+
+#include <stdbool.h>
+#include <stdint.h>
+
+struct mw_stack_options {
+    bool python, native;
+    unsigned python_depth, native_depth; // most frames, at most MW_STACK_DEPTH
+};
+
+// For a new ledger: which stacks to take; looks for the interpreter and loads the unwinder, and
+// notes in the header's levels what came of it. Nobody may be taking stacks. May take
+// milliseconds; errno is preserved.
+void mw_stacks_begin(const struct mw_stack_options *options);
+
+// The calling thread's stack: a reference to a struct mw_stack, or MW_NO_STACK. Only while awake
+// and not from a signal handler that interrupts it: mw_enter's depth guard keeps those out. A stack
+// that was seen before costs the walk and one look-up.
+uint32_t mw_stack_here(void);
+
+#endif

@@ -1,0 +1,74 @@
+// SPDX-License-Identifier: Apache-2.0
+//
+// Findings: what a report concludes from what was recorded. Each says what is the case (title,
+// severity, confidence), why we say so (explanation, evidence with its sources), where (sites), what
+// is known about it (knowledge), what to do and what not to do. A guess stands apart, in
+// `hypothesis`.
+//
+// A finding is built as JSON at once: finding_new, then what there is to add.
+#ifndef MEMWATCH_FINDINGS_H
+#define MEMWATCH_FINDINGS_H
+
+#include "json.h"
+#include "model.h"
+#include "recognise.h"
+
+// What a report lists; the rest is counted. Ranks that fail in turn are one incident each already.
+#define FINDINGS_LISTED 100
+
+// What the functions that look for findings are given.
+struct inquiry {
+    const struct model *m;
+    const char *ledger;  // path
+    const int *position; // where each site stands in the report; -1: it does not
+    const struct recognition *recognition;
+    cJSON *findings;
+};
+
+// ---- building one (findings.c) --------------------------------------------------------------
+
+// Where evidence comes from: the `source` of schema.json.
+#define SOURCE_MESSAGE "message" // what the program printed
+#define SOURCE_LEDGER  "ledger"  // what we recorded
+#define SOURCE_CALL    "call"    // what a failed call asked for and returned
+#define SOURCE_DRIVER  "driver"  // what the driver told the program
+
+struct finding_words {
+    const char *title; // one sentence, without a full stop
+    // Facts, and what would explain them; NULL or "": nothing.
+    const char *explanation, *hypothesis;
+};
+
+// `confidence` from 0 to 1: how sure it is that this is the case.
+cJSON *finding_new(cJSON *findings, const char *type, enum severity severity, double confidence,
+                   const struct finding_words *words);
+
+// A number of bytes; a text, of any bytes. `what` says what it is, in a few words.
+void finding_bytes(cJSON *finding, const char *what, uint64_t bytes, const char *source);
+void finding_text(cJSON *finding, const char *what, const char *text, size_t length,
+                  const char *source);
+// A text that states a number of bytes.
+void finding_stated(cJSON *finding, const char *what, const char *text, uint64_t bytes,
+                    const char *source);
+
+// The sites that hold most device memory, or, if most of what was live then is gone, held most at
+// their peak.
+void finding_top_sites(cJSON *finding, const struct inquiry *q, uint64_t live_then);
+// Refers to a record, with what it says helps and does not.
+void finding_knowledge(cJSON *finding, const struct record *record);
+// The device that a message or call speaks of, as the driver described it to the program. -1: the
+// only one that is known, if it is the only one.
+void finding_device(cJSON *finding, const struct model *m, int device);
+
+// ---- looking for them -----------------------------------------------------------------------
+
+void find_known_errors(const struct inquiry *q);   // known_errors.c
+void find_counter_corruption(const struct inquiry *q); // corruption.c
+
+// Adds `findings`, `findings_omitted` and `knowledge` to a report.
+void emit_findings(cJSON *report, const struct model *m, const char *ledger, const int *position);
+
+// Adds `messages` and `messages_omitted` (emit_messages.c).
+void emit_messages(cJSON *report, const struct model *m);
+
+#endif

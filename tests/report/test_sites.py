@@ -1,0 +1,593 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Who holds the memory: sites with their stacks, exact to the line, and how they are shown.
+
+The first part reads ledgers made by tests/unit/ledger_builder.c, the second runs programs under the
+library: C and C++ in all the ways in which their names and lines can be there or not.
+"""
+
+import collections
+import json
+import os
+import pathlib
+import re
+import shutil
+import subprocess
+import sys
+
+import pytest
+
+from conftest import BUILD, DEPS, SIMGPU, needs_plain_build, report_schema
+
+SOURCES = pathlib.Path(__file__).resolve().parent / "stacks"
+MAKE_LEDGER = BUILD / "tests" / "fuzz" / "make_ledger"
+CC = os.environ.get("CC", "cc").split()
+CXX = [os.environ.get("CXX", "c++")]
+CUDA = ["-isystem", DEPS / "deps" / "cuda13" / "include", f"-L{SIMGPU}", "-lcuda"]
+MIB = 1 << 20
+
+
+def make_ledger(path, *what):
+    subprocess.run([MAKE_LEDGER, path, *map(str, what or ["sample"])], check=True)
+    return path
+
+
+@pytest.fixture
+def sample(tmp_path):
+    """Seven sites; the largest has a stack of two Python and four native frames."""
+    return make_ledger(tmp_path / "memwatch.h.4242.1750000000123.ledger")
+
+
+@pytest.fixture
+def as_json(memwatch):
+    """as_json(subject, *options) -> the valid report of it"""
+
+    def run(subject, *options, env=None):
+        done = memwatch("report", "--format", "json", *options, subject, env=env)
+        assert done.returncode == 0, done.stderr
+        report = json.loads(done.stdout)
+        some = {**report, "sites": report["sites"][:20]}  # a thousand take seconds
+        errors = [f"{e.json_path}: {e.message}" for e in report_schema().iter_errors(some)]
+        assert not errors, errors
+        return report
+
+    return run
+
+
+@pytest.fixture
+def as_text(memwatch):
+    """as_text(subject, *options) -> the lines of the part about sites"""
+
+    def run(subject, *options):
+        done = memwatch("report", *options, subject)
+        assert done.returncode == 0, done.stderr
+        assert max(map(len, done.stdout.splitlines())) <= 80
+        lines = done.stdout.splitlines()
+        (first,) = [i for i, line in enumerate(lines) if re.match(r"by .* share ", line)]
+        return lines[first : lines.index("", first)]
+
+    return run
+
+
+def names(lines):
+    """The first column of a table of sites or groups."""
+    return [line[:30].strip() for line in lines[1:] if not line.startswith((" ", "and "))]
+
+
+# --- what a report says of sites ----------------------------------------------------------------
+
+
+def test_a_site_tells_its_numbers(sample, as_json):
+    site = as_json(sample)["sites"][0]
+    assert (site["api"], site["driver_api"]) == ("cudaMalloc", "cuMemAlloc_v2")
+    assert (site["device"], site["space"]) == (0, "device")
+    assert (site["live_bytes"], site["live_blocks"]) == (7 * MIB, 7)
+    assert (site["allocations"], site["frees"], site["failed"]) == (10, 3, 1)
+    assert site["peak_bytes"] == 10 * MIB
+    start = 10**9  # of the sample's clock
+    since = {name: site[name]["monotonic_ns"] - start for name in
+             ("first_allocation", "last_allocation", "oldest_block", "peak_time")}
+    assert since == {
+        "first_allocation": 10**6,
+        "last_allocation": 10 * 10**6,
+        "oldest_block": 4 * 10**6,
+        "peak_time": 10 * 10**6,
+    }
+    assert site["lifetimes"] == [{"below_ms": 100, "blocks": 3}]
+    assert site["overflow"] is False
+
+
+def test_a_stack_has_python_and_native_frames_in_the_order_of_the_calls(sample, as_json):
+    site = as_json(sample)["sites"][0]
+    torch = {"kind": "native", "function": None, "file": None, "line": None,
+             "module": "/opt/torch/lib/libtorch.so", "build_id": "01234567"}
+    train = {"kind": "python", "file": "/home/ada/train.py"}
+    assert site["frames"][:4] == [
+        {**torch, "offset": "0x1233"},
+        {**torch, "offset": "0x1566"},
+        {**train, "function": "Model.forward", "line": 42},
+        {**train, "function": "<module>", "line": 99},
+    ]
+    # The interpreter's own frames are there, but folded.
+    assert [frame["module"] for frame in site["frames"][4:]] == ["/opt/python/bin/python3.11"] * 2
+    assert all(frame["folded"] for frame in site["frames"][4:])
+    assert site["frames"][site["where"]]["function"] == "Model.forward"
+
+
+def test_the_largest_blocks_name_their_site(sample, as_json):
+    report = as_json(sample)
+    for block in report["blocks"]["largest"]:
+        site = report["sites"][block["site"]]
+        for name in ("api", "device", "space"):
+            assert site[name] == block[name]
+
+
+def test_where_stacks_come_from_is_told(sample, as_json, memwatch):
+    stacks = as_json(sample)["coverage"]["stacks"]
+    assert stacks == {
+        "python": {"state": "live", "text": "CPython 3.11.7"},
+        "native": {"state": "unavailable", "text": "no libunwind.so.8"},
+    }
+    text = memwatch("report", sample).stdout
+    assert "Python stacks: CPython 3.11.7" in text
+    assert "native stacks unavailable: no libunwind.so.8" in text
+    assert "no names in /opt/torch/lib/libtorch.so: the file is not there" in text
+
+
+def test_the_text_shows_the_line_and_the_chain(sample, as_text):
+    lines = as_text(sample)
+    assert re.fullmatch(
+        r"train.py:42 in Model.forward +7.00 MiB +58.0% +7 +10.00 MiB +12 ms", lines[1]
+    )
+    assert lines[2:7] == [
+        "    cudaMalloc, device 0, device: 10 allocated (10.00 MiB), 3 freed, 1 failed",
+        "      libtorch.so+0x1233",
+        "      libtorch.so+0x1566",
+        "      train.py:42 in Model.forward",
+        "      train.py:99 in <module>",
+    ]
+    assert "python3.11" not in "\n".join(lines)
+    assert "      python3.11+0x4241" in as_text(sample, "--all-frames")
+
+
+def test_a_report_shows_sites_like_the_ledger_it_was_made_of(sample, memwatch, tmp_path):
+    kept = tmp_path / "kept.json"
+    assert memwatch("report", "--format=json", "-o", kept, sample).returncode == 0
+    for options in (["--all-frames"], ["--sort=age"], ["--group-by=line"], ["--group-by=device"],
+                    ["--group-by=thread", "--sort=allocated"], ["--group-by=module", "--limit=2"]):
+        of_ledger = memwatch("report", *options, sample)
+        assert of_ledger.returncode == 0
+        assert memwatch("report", *options, kept).stdout == of_ledger.stdout
+
+
+def test_sites_are_sorted_as_asked_for(sample, as_text, as_json):
+    by_key = {key: names(as_text(sample, "--sort", key)) for key in
+              ("live", "peak", "allocated", "failed", "age")}
+    forward = "train.py:42 in Model.forward"
+    for key in ("live", "peak", "allocated", "failed"):
+        assert by_key[key][0] == forward
+    assert by_key["live"][1:3] == ["cuMemAllocAsync", "cuMemCreate"]
+    # By the birth of the oldest block: 4, 11, 12, 13, 14, 15 ms.
+    assert by_key["age"][:6] == [forward, "cuMemAlloc_v2", "cuMemAllocPitch_v2", "cuMemHostAlloc",
+                                 "cuMemAllocAsync", "cuMemCreate"]
+    # What is no memory of its own comes last, whatever its size.
+    assert {order[-1] for order in by_key.values()} == {"cuMemMap"}
+    assert [site["api"] for site in as_json(sample, "--sort=age")["sites"]][1] == "cuMemAlloc_v2"
+    assert [site["api"] for site in as_json(sample)["sites"]][-1] == "cuMemMap"
+
+
+def test_groups_add_up(sample, as_text):
+    assert names(as_text(sample, "--group-by=line"))[0] == "train.py:42 in Model.forward"
+    assert names(as_text(sample, "--group-by=function"))[0] == "Model.forward (train.py)"
+    assert names(as_text(sample, "--group-by=module"))[0] == "/home/ada/train.py"
+    assert names(as_text(sample, "--group-by=thread")) == [
+        "python3 (4242)", "loader (4243)", "worker (4244)"]
+    device = as_text(sample, "--group-by=device")
+    assert names(device) == ["device 0", "host", "device 1", "device 0*"]
+    assert re.match(r"device 0 +12.05 MiB +99.9% +10 ", device[1])
+
+
+@pytest.fixture
+def large(tmp_path):
+    """2000 sites with stacks: site i holds 1000 * (i + 1) bytes; one more for what did not fit."""
+    return make_ledger(tmp_path / "large.ledger", "sites", 2000)
+
+
+def test_a_report_lists_the_largest_sites_and_sums_up_the_rest(large, as_json, as_text):
+    report = as_json(large)
+    assert len(report["sites"]) == 1000
+    assert report["sites"][1]["live_bytes"] == 2000 * 1000
+    assert report["sites"][-1]["live_bytes"] == 1002 * 1000
+    rest = report["sites_omitted"]
+    assert (rest["count"], rest["live_bytes"]) == (1001, 1000 * sum(range(1, 1002)))
+    (total,) = report["totals"]
+    assert total["live_bytes"] == rest["live_bytes"] + sum(s["live_bytes"] for s in report["sites"])
+    assert [block["site"] for block in report["blocks"]["largest"]] == list(range(100))
+    lines = as_text(large, "--limit=3")
+    assert len(names(lines)) == 3
+    assert lines[-2].startswith("and 9") and lines[-2].endswith("more sites: --limit shows them")
+    assert lines[-1].startswith("and 1001 further sites with ")
+    assert len(names(as_text(large, "--group-by=line", "--limit=5000"))) > 500
+
+
+def test_a_group_is_the_sum_of_its_sites(large, as_json, as_text):
+    report = as_json(large)
+    end = report["process"]["last_event"]["monotonic_ns"]
+    blocks, live, age = collections.Counter(), collections.Counter(), collections.Counter()
+    for site in report["sites"]:
+        frame = site["frames"][site["where"]] if site["frames"] else {"function": "further"}
+        blocks[frame["function"]] += site["live_blocks"]
+        live[frame["function"]] += site["live_bytes"]
+        ms = (end - site["oldest_block"]["monotonic_ns"]) // 10**6
+        age[frame["function"]] = max(age[frame["function"]], ms)
+    lines = as_text(large, "--group-by=function", "--limit=20")[1:21]
+    shown = [re.split(r"  +", line) for line in lines]
+    assert [row[0].split()[0] for row in shown] == [name for name, _ in live.most_common(20)]
+    for name, _, _, count, peak, oldest in shown:
+        name = name.split()[0]
+        assert int(count) == blocks[name]
+        assert peak.startswith("<=") == (blocks[name] > 1)  # a block a site
+        assert oldest == f"{age[name]} ms" or age[name] >= 1000
+
+
+def test_sites_that_found_no_room_say_so(large, as_json, as_text):
+    (overflow,) = [site for site in as_json(large)["sites"] if site["overflow"]]
+    assert overflow["live_bytes"] == 2001 * 1000
+    assert overflow["frames"] == [] and overflow["where"] is None
+    assert names(as_text(large))[0] == "further sites of cudaMalloc"
+
+
+def test_a_deep_stack_shows_its_innermost_frames_and_the_program_s_own(large, as_text):
+    lines = as_text(large, "--limit=2")
+    chain = [line.strip() for line in lines if line.startswith("      ")]
+    assert len(chain) == 10
+    assert all(frame.startswith("make_ledger") for frame in chain[:3])
+    assert chain[3] == "... 17 frames, shown with --all-frames"
+    assert all(re.match(r"layer\d+.py:\d+ in Layer\d+.forward", frame) for frame in chain[4:9])
+    assert chain[9] == "... 15 frames, shown with --all-frames"
+    everything = as_text(large, "--limit=2", "--all-frames")
+    assert len([line for line in everything if line.startswith("      ")]) == 40
+
+
+@pytest.mark.parametrize("arguments, told", [
+    (["--sort", "size"], "live, peak, allocated, failed or age"),
+    (["--group-by", "stack"], "site, line, function, thread, device or module"),
+    (["--limit", "0"], "a number from 1 on"),
+    (["--limit", "-1"], "a number from 1 on"),
+    (["--limit", "ten"], "a number from 1 on"),
+    (["--limit", "99999999999999999999"], "a number from 1 on"),
+    (["--debug-dir", "/nonexistent"], "/nonexistent"),
+])
+def test_a_wrong_option_is_told_in_one_line(arguments, told, sample, memwatch):
+    done = memwatch("report", *arguments, sample)
+    assert done.returncode == 2
+    assert done.stdout == "" and done.stderr.count("\n") == 1
+    assert told in done.stderr
+
+
+# --- programs -----------------------------------------------------------------------------------
+
+
+def line_of(source, mark):
+    """The number of the line with a mark."""
+    lines = (SOURCES / source).read_text().splitlines()
+    (number,) = [i for i, line in enumerate(lines, 1) if line.endswith(f"// mark: {mark}")]
+    return number
+
+
+def build(source, target, *flags):
+    """Compiles a program or library against the simulated GPU."""
+    compiler = CXX if source.endswith(".cpp") else CC
+    flags = flags or ("-O2", "-g")
+    command = [*compiler, *flags, SOURCES / source, "-o", target, *CUDA, "-ldl"]
+    subprocess.run(command, check=True, cwd=target.parent)
+    return target
+
+
+def shown(site):
+    """The frames that are not folded, as "function:line"."""
+    return [f"{frame['function']}:{frame['line']}" for frame in site["frames"]
+            if not frame.get("folded")]
+
+
+CHAIN = [
+    f"leaf:{line_of('chain.c', 'leaf')}",
+    f"recursive:{line_of('chain.c', 'end of recursion')}",
+    f"recursive:{line_of('chain.c', 'recursive')}",
+    f"recursive:{line_of('chain.c', 'recursive')}",
+    f"main:{line_of('chain.c', 'main')}",
+]
+
+
+def only_site(report):
+    (site,) = report["sites"]
+    return site
+
+
+@needs_plain_build
+@pytest.mark.parametrize("flags", [
+    ["-O0", "-g"],
+    ["-O2", "-g", "-fomit-frame-pointer"],
+    ["-O2", "-g", "-fno-omit-frame-pointer"],
+    ["-O2", "-g", "-no-pie"],
+    ["-O2", "-gdwarf-4"],
+    ["-O2", "-g", "-gsplit-dwarf"],
+    ["-O2", "-g", "-Wl,--compress-debug-sections=zlib"],
+], ids=" ".join)
+def test_functions_and_lines_of_c_are_exact(flags, tmp_path, run_watched):
+    program = build("chain.c", tmp_path / "chain", *flags)
+    site = only_site(run_watched([program]).report)
+    assert shown(site) == CHAIN
+    assert {pathlib.Path(frame["file"]).name for frame in site["frames"]
+            if not frame.get("folded")} == {"chain.c"}
+    assert site["frames"][site["where"]]["function"] == "leaf"
+
+
+@needs_plain_build
+def test_functions_and_lines_of_another_compiler_are_exact(tmp_path, run_watched):
+    """clang lists no compilation units by address."""
+    program = tmp_path / "chain"
+    subprocess.run(["clang", "-O2", "-g", SOURCES / "chain.c", "-o", program, *CUDA], check=True)
+    assert shown(only_site(run_watched([program]).report)) == CHAIN
+
+
+@needs_plain_build
+@pytest.mark.parametrize("compiler", ["g++ -g", "clang++ -g", "g++ -g -gsplit-dwarf"])
+def test_names_of_cpp_are_readable_and_inlined_functions_seen(compiler, tmp_path, run_watched):
+    program = tmp_path / "templates"
+    subprocess.run([*compiler.split(), "-O2", SOURCES / "templates.cpp", "-o", program, *CUDA],
+                   check=True, cwd=tmp_path)
+    report = run_watched([program]).report
+    line = {mark: line_of("templates.cpp", mark) for mark in
+            ("take", "grow", "hidden", "constructor", "virtual", "lambda")}
+    virtual, constructor = sorted(report["sites"], key=lambda site: -site["allocations"])
+    assert (virtual["allocations"], constructor["allocations"]) == (3, 1)
+    take, grow, fill, from_lambda = shown(virtual)[:4]
+    assert take.endswith(f"take:{line['take']}")
+    assert virtual["frames"][[f.get("inlined", False) for f in virtual["frames"]].index(True)][
+        "function"].endswith("take")
+    assert grow == f"pool::Array<char>::grow:{line['grow']}"
+    assert fill == f"pool::Derived::fill:{line['virtual']}"
+    assert from_lambda.startswith("main::") and from_lambda.endswith(f":{line['lambda']}")
+    take, grow, hidden, derived = shown(constructor)[:4]
+    assert grow == f"pool::Array<double>::grow:{line['grow']}"
+    assert hidden == f"pool::(anonymous namespace)::hidden:{line['hidden']}"
+    assert derived == f"pool::Derived::Derived:{line['constructor']}"
+
+
+@needs_plain_build
+def test_names_of_rust_are_readable(tmp_path, run_watched):
+    program = build("rust_names.c", tmp_path / "rust")
+    functions = [frame["function"] for frame in only_site(run_watched([program]).report)["frames"]]
+    assert functions[:2] == ["model::layer::forward", "model::train"]
+
+
+# --- separate debug files -----------------------------------------------------------------------
+
+
+def build_id(path):
+    notes = subprocess.run(["readelf", "-n", path], capture_output=True, text=True, check=True)
+    return re.search(r"Build ID: ([0-9a-f]+)", notes.stdout)[1]
+
+
+@pytest.fixture
+def stripped(tmp_path, run_watched):
+    """(ledger of a killed run of chain.c, its stripped program, its debug file beside)
+
+    The program as it was before is tmp_path / "whole".
+    """
+    folder = tmp_path / "program"
+    folder.mkdir()
+    program, debug = build("chain.c", folder / "chain"), folder / "chain.debug"
+    shutil.copy(program, tmp_path / "whole")
+    subprocess.run(["objcopy", "--only-keep-debug", program, debug], check=True)
+    subprocess.run(["objcopy", "--strip-all", f"--add-gnu-debuglink={debug}", program], check=True)
+    run = run_watched([program, "kill"], env={"MEMWATCH_MONITOR": "0"})
+    (ledger,) = run.ledgers
+    return ledger, program, debug
+
+
+def in_tree(root, program, debug):
+    id = build_id(program)
+    target = root / ".build-id" / id[:2] / (id[2:] + ".debug")
+    target.parent.mkdir(parents=True)
+    debug.rename(target)
+
+
+def in_cache(root, program, debug):
+    target = root / build_id(program) / "debuginfo"
+    target.parent.mkdir(parents=True)
+    debug.rename(target)
+
+
+def beside(root, program, debug):
+    pass
+
+
+def in_hidden_folder(root, program, debug):
+    (debug.parent / ".debug").mkdir()
+    debug.rename(debug.parent / ".debug" / debug.name)
+
+
+def by_name(root, program, debug):
+    root.mkdir(exist_ok=True)
+    debug.rename(root / debug.name)
+
+
+PLACES = {
+    "beside the program": (beside, [], None),
+    "in .debug beside the program": (in_hidden_folder, [], None),
+    "in a tree of build-ids given by option": (in_tree, ["--debug-dir", "ROOT"], None),
+    "in one given by the environment": (in_tree, [], {"MEMWATCH_DEBUG_DIR": "ROOT"}),
+    "by its name in a folder given by option": (by_name, ["--debug-dir", "ROOT"], None),
+    "in the cache of debuginfod": (in_cache, [], {"DEBUGINFOD_CACHE_PATH": "ROOT"}),
+}
+
+
+@needs_plain_build
+@pytest.mark.parametrize("place", PLACES)
+def test_a_separate_debug_file_is_found(place, stripped, as_json, tmp_path):
+    ledger, program, debug = stripped
+    put, options, env = PLACES[place]
+    root = tmp_path / "root"
+    put(root, program, debug)
+    options = [str(root) if option == "ROOT" else option for option in options]
+    env = {name: root for name in env} if env else None
+    if options:
+        assert shown(only_site(as_json(ledger)))[0] == "None:None"  # not without it
+    assert shown(only_site(as_json(ledger, *options, env=env))) == CHAIN
+
+
+@needs_plain_build
+def test_a_report_gets_its_names_where_the_debug_files_are(stripped, memwatch, as_json, tmp_path):
+    ledger, program, debug = stripped
+    debug.rename(tmp_path / debug.name)
+    kept = tmp_path / "kept.json"
+    memwatch("report", "--format=json", "--output", kept, ledger)
+    # As on another machine.
+    ledger.unlink()
+    program.unlink()
+    site = only_site(as_json(kept))
+    assert shown(site)[0] == "None:None"
+    found = only_site(as_json(kept, "--debug-dir", tmp_path))
+    assert shown(found) == CHAIN
+    assert found["frames"][found["where"]]["function"] == "leaf"
+    assert shown(only_site(as_json(kept, env={"MEMWATCH_DEBUG_DIR": tmp_path}))) == CHAIN
+
+
+@needs_plain_build
+def test_inlined_functions_come_into_a_report_that_had_none(tmp_path, run_watched, as_json):
+    folder = tmp_path / "debug"
+    folder.mkdir()
+    program, debug = build("templates.cpp", tmp_path / "templates"), folder / "templates.debug"
+    subprocess.run(["objcopy", "--only-keep-debug", program, debug], check=True)
+    subprocess.run(["objcopy", "--strip-all", program], check=True)
+    report = run_watched([program]).report
+    site = max(report["sites"], key=lambda site: site["allocations"])
+    site["where"] = 1  # the second frame, wherever it comes to stand
+    kept = tmp_path / "kept.json"
+    kept.write_text(json.dumps({**report, "sites": [site]}))
+    found = only_site(as_json(kept, "--debug-dir", folder))
+    assert [frame["function"] for frame in found["frames"]][:3] == [
+        "pool::take", "pool::Array<char>::grow", "pool::Derived::fill"]
+    assert found["frames"][0]["inlined"] is True
+    assert found["where"] == 2
+    # The debug file of another build is not believed here, either.
+    build("templates.cpp", tmp_path / "other", "-O1", "-g")
+    subprocess.run(["objcopy", "--only-keep-debug", tmp_path / "other", debug], check=True)
+    assert only_site(as_json(kept, "--debug-dir", folder))["frames"] == site["frames"]
+
+
+@needs_plain_build
+def test_without_debug_files_the_module_and_offset_are_told(stripped, as_json, as_text):
+    ledger, program, debug = stripped
+    debug.unlink()
+    frames = [f for f in only_site(as_json(ledger))["frames"] if not f.get("folded")]
+    assert {frame["module"] for frame in frames} == {str(program)}
+    assert {frame["build_id"] for frame in frames} == {build_id(program)}
+    assert all(frame["function"] is None and frame["offset"] for frame in frames)
+    assert re.match(r"chain\+0x[0-9a-f]+ ", as_text(ledger)[1])
+
+
+@needs_plain_build
+def test_a_debug_file_of_another_build_is_not_believed(stripped, as_json, tmp_path):
+    ledger, program, debug = stripped
+    build("chain.c", tmp_path / "other", "-O1", "-g")
+    subprocess.run(["objcopy", "--only-keep-debug", tmp_path / "other", debug], check=True)
+    assert {frame["line"] for frame in only_site(as_json(ledger))["frames"]
+            if frame["module"] == str(program)} == {None}
+
+
+@needs_plain_build
+def test_a_program_that_was_replaced_is_not_believed(stripped, as_json, memwatch):
+    ledger, program, _ = stripped
+    program.unlink()
+    build("chain.c", program, "-O1", "-g")
+    report = as_json(ledger)
+    assert {frame["function"] for frame in only_site(report)["frames"]
+            if frame["module"] == str(program)} == {None}
+    (module,) = [m for m in report["coverage"]["symbols"]["modules"] if m["path"] == str(program)]
+    assert module["reason"] == "another build of the file is there now"
+    assert module["reason"] in memwatch("report", ledger).stdout.replace("\n ", "")
+
+
+@needs_plain_build
+def test_a_program_that_is_gone_is_found_where_a_copy_is(stripped, as_json, tmp_path):
+    ledger, program, debug = stripped
+    program.unlink()
+    debug.unlink()
+    folder = tmp_path / "copies"
+    folder.mkdir()
+    (tmp_path / "whole").rename(folder / "chain")
+    assert shown(only_site(as_json(ledger, "--debug-dir", folder))) == CHAIN
+    deeper = tmp_path / "root" / program.parent.relative_to("/")
+    deeper.mkdir(parents=True)
+    (folder / "chain").rename(deeper / "chain")
+    assert shown(only_site(as_json(ledger, "--debug-dir", tmp_path / "root"))) == CHAIN
+
+
+# --- modules that come and go -------------------------------------------------------------------
+
+
+@needs_plain_build
+def test_a_frame_in_an_unloaded_library_is_exact(tmp_path, run_watched):
+    plugin = build("plugin.c", tmp_path / "plugin.so", "-O2", "-g", "-shared", "-fPIC")
+    program = build("unloads.c", tmp_path / "unloads")
+    site = only_site(run_watched([program, plugin]).report)
+    assert site["allocations"] == 3  # wherever it lay each time
+    assert shown(site) == [
+        f"allocate_block:{line_of('plugin.c', 'plugin')}",
+        f"plugin_allocate:{line_of('plugin.c', 'entry')}",
+        f"main:{line_of('unloads.c', 'call')}",
+    ]
+
+
+# --- Python and native --------------------------------------------------------------------------
+
+PROGRAM = """
+import ctypes, sys
+plugin = ctypes.CDLL(sys.argv[1])
+def allocate():
+    return plugin.plugin_allocate(ctypes.c_size_t(1 << 20))  # line 5
+callback = ctypes.CFUNCTYPE(ctypes.c_int)(allocate)
+class Model:
+    def forward(self):
+        return plugin.plugin_call(callback)  # line 9
+[Model().forward() for _ in range(2)]  # line 10
+"""
+
+
+@needs_plain_build
+def test_python_and_native_frames_alternate_as_the_calls_did(tmp_path, run_watched, memwatch):
+    plugin = build("plugin.c", tmp_path / "libplugin.so", "-O2", "-g", "-shared", "-fPIC")
+    script = tmp_path / "train.py"
+    script.write_text(PROGRAM)
+    run = run_watched([sys.executable, script, plugin])
+    assert run.returncode == 0, run.stderr
+    site = only_site(run.report)
+    assert site["allocations"] == 2
+    inner = [
+        f"allocate_block:{line_of('plugin.c', 'plugin')}",
+        f"plugin_allocate:{line_of('plugin.c', 'entry')}",
+        "allocate:5",
+        f"plugin_call:{line_of('plugin.c', 'callback')}",
+    ]
+    assert shown(site)[:4] == inner
+    assert re.fullmatch(r"(Model\.)?forward:9", shown(site)[4])
+    assert shown(site)[-1] == "<module>:10"
+    assert site["frames"][site["where"]]["function"] == "allocate"
+    (report,) = (run.folder / "reports").glob("*.json")
+    text = memwatch("report", report).stdout
+    assert "\ntrain.py:5 in allocate " in text
+    everything = memwatch("report", "--all-frames", report).stdout
+    assert "_PyEval_EvalFrameDefault" in everything and "_PyEval" not in text
+
+
+# --- limits -------------------------------------------------------------------------------------
+
+
+def test_ten_thousand_sites_are_rendered_whole(tmp_path, memwatch):
+    ledger = make_ledger(tmp_path / "large.ledger", "sites", 10000)
+    done = memwatch("report", "--check", ledger)
+    assert done.returncode == 0, done.stdout
+    counts = collections.Counter(re.findall(r"^ok +(\d+) sites", done.stdout, re.MULTILINE))
+    assert counts == {"10002": 4}
