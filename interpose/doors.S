@@ -14,10 +14,10 @@
 //     RTLD_DEFAULT                                              also, unless mw_doors_nobody_has
 //     a handle                                                  mw_doors_dlsym
 //   dlopen(path, flags)
-//     counted; with RTLD_DEEPBIND, mw_doors_deepbind chooses the flags; then always a jump
+//     with RTLD_DEEPBIND, mw_doors_deepbind chooses the flags; then always a jump
 //
-// mw_real_dlsym and mw_real_dlopen are NULL until mw_doors_init has run, which may be after the
-// first call: constructors and sanitizer runtimes look up symbols before our constructor.
+// mw_real_dlsym and mw_real_dlopen are NULL until the first call, which fetches them: most processes
+// that we are preloaded into make none, and others make theirs before our constructor.
 
 #ifdef __CET__
 #include <cet.h>
@@ -105,7 +105,6 @@ end dlsym
 
 function dlopen
     _CET_ENDBR
-    lock incq mw_doors_loads(%rip)
     test $RTLD_DEEPBIND, %esi
     jz .Lreal_dlopen
     keeping_arguments mw_doors_deepbind
@@ -199,12 +198,6 @@ end dlsym
 
 function dlopen
     LANDING
-    adrp x16, mw_doors_loads
-    add x16, x16, :lo12:mw_doors_loads
-1:  ldxr x17, [x16]
-    add x17, x17, #1
-    stxr w9, x17, [x16]
-    cbnz w9, 1b
     tbz w1, #3, .Lreal_dlopen
     keeping_arguments mw_doors_deepbind
     mov w1, w9

@@ -35,7 +35,6 @@ struct mw_doors_seen mw_doors_seen;
 // The C library's own, for the tail jumps of doors.S.
 MW_STARTUP mw_pointer mw_real_dlsym, mw_real_dlopen;
 MW_STARTUP static mw_pointer real_dlclose;
-_Atomic uint64_t mw_doors_loads;
 typedef void *(*find_function)(void *handle, const char *name);
 
 // Bounds of this library in memory, from the linker.

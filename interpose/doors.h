@@ -28,9 +28,6 @@ extern struct mw_doors_seen mw_doors_seen;
 // libc's own, or another tool's that keeps its place between us and libc.
 void mw_doors_real(mw_pointer *real, const char *name);
 
-// How many dlopens have begun; some may be under way.
-extern _Atomic uint64_t mw_doors_loads;
-
 // True if another copy of this library stands before us in load order: then we stay inert.
 bool mw_doors_second_copy(void);
 

@@ -148,7 +148,8 @@ void mw_primary_gone(struct mw_call *call, int device, bool reset, struct mw_end
     if (reset) mw_thread_call.booked = true;
     if (!ended || ended->last) settle_ended(call, ends_with_context, &e, ended);
     if (reset && call->result == MW_SUCCESS) mw_context_forgotten(device);
-    if (!reset && ended->released && call->result != MW_SUCCESS) mw_context_retained(device);
+    if (!reset && ended && ended->released && call->result != MW_SUCCESS)
+        mw_context_retained(device);
 }
 
 // ---- captures and graphs ---------------------------------------------------------------------

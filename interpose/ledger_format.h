@@ -284,7 +284,7 @@ struct mw_module { // a loaded object file at one place
 // The frames of one stack, innermost first: Python's, then native ones.
 //   python  entry:1 | line:31 | code:32     line 0 = not known. entry: called from C, so the next
 //                                           frame belongs to an earlier run of the interpreter
-//   native  module:32 | offset:32           return addresses but for the first, as unwound
+//   native  module:32 | offset:32           where calls return to, also of the innermost
 struct mw_stack {
     struct mw_object object;
     uint8_t python, native; // counts
@@ -293,7 +293,7 @@ struct mw_stack {
 };
 #define MW_STACK_PYTHON_CUT  1u // there were more Python frames
 #define MW_STACK_NATIVE_CUT  2u
-#define MW_STACK_APPROXIMATE 4u // lines of Python frames may be off (free-threaded 3.13)
+#define MW_STACK_APPROXIMATE 4u // a Python line is its function's first (free-threaded 3.14)
 #define MW_STACK_UNSURE      8u // Python's part may be another interpreter's (to 3.11, subinterpreters)
 #define MW_STACK_DEPTH       128u // most frames of a kind
 

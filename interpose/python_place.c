@@ -83,10 +83,10 @@ static int64_t line_by_ranges(struct line_table table, int64_t line, int64_t ins
     int64_t end = 0;
     if (instruction < 0) return line;
     for (; table.end - table.at >= 2; table.at += 2) {
-        int step = (int8_t)table.at[1];
+        bool none = table.at[1] == 128;
         end += table.at[0];
-        if (step != -128) line += step;
-        if (instruction < end) return step == -128 ? 0 : line;
+        if (!none) line += (int8_t)table.at[1];
+        if (instruction < end) return none ? 0 : line;
     }
     return 0;
 }

@@ -324,9 +324,9 @@ enum {
     CFA_LOADED = 32,
     FP_PLACE = 6, // shifts
     RA_PLACE = 9,
-    CFA_OFFSET = 12,
-    FP_OFFSET = 29,
-    RA_OFFSET = 46,
+    CFA_AT = 12,
+    FP_AT = 29,
+    RA_AT = 46,
     OFFSET_BITS = 17,
 };
 
@@ -343,8 +343,8 @@ MW_INLINE unsigned place_in(rule r, unsigned shift) {
 static rule pack(const struct mw_cfi_step *s) {
     return RULE | (s->interrupted ? INTERRUPTED : 0u) | (s->cfa_from_fp ? CFA_FROM_FP : 0u) |
            (s->cfa_loaded ? CFA_LOADED : 0u) | (rule)s->fp_place << FP_PLACE |
-           (rule)s->ra_place << RA_PLACE | pack_offset(s->cfa, CFA_OFFSET) |
-           pack_offset(s->fp, FP_OFFSET) | pack_offset(s->ra, RA_OFFSET);
+           (rule)s->ra_place << RA_PLACE | pack_offset(s->cfa, CFA_AT) | pack_offset(s->fp, FP_AT) |
+           pack_offset(s->ra, RA_AT);
 }
 
 // The code that a signal handler returns to. It has no table entry to be relied on where the kernel
@@ -465,7 +465,7 @@ MW_INLINE bool load_from(unsigned place, intptr_t offset, uintptr_t cfa, const s
 
 // To the caller by a rule. False: the stack does not bear it out.
 MW_INLINE bool step(struct frame *f, rule r) {
-    uintptr_t cfa = (r & CFA_FROM_FP ? f->fp : f->sp) + (uintptr_t)offset_in(r, CFA_OFFSET);
+    uintptr_t cfa = (r & CFA_FROM_FP ? f->fp : f->sp) + (uintptr_t)offset_in(r, CFA_AT);
     if (mw_unlikely(r & CFA_LOADED) && !load_word(cfa, &cfa)) return false;
     // The stack grows downwards; only a signal handler may be on another one.
     if (mw_unlikely(cfa <= f->sp && !(r & INTERRUPTED))) {
@@ -477,17 +477,17 @@ MW_INLINE bool step(struct frame *f, rule r) {
     if (mw_unlikely(ra_place == MW_CFI_KEPT)) {
         if (!f->lr) return false;
         caller.pc = f->lr;
-    } else if (!load_from(ra_place, offset_in(r, RA_OFFSET), cfa, f, &caller.pc)) {
+    } else if (!load_from(ra_place, offset_in(r, RA_AT), cfa, f, &caller.pc)) {
         return false;
     }
     if (fp_place == MW_CFI_LOST)
         caller.fp = 0;
     else if (fp_place != MW_CFI_KEPT &&
-             !load_from(fp_place, offset_in(r, FP_OFFSET), cfa, f, &caller.fp))
+             !load_from(fp_place, offset_in(r, FP_AT), cfa, f, &caller.fp))
         return false;
 #ifdef __aarch64__
     // x30 is the word after x29 in what the signal saved.
-    if (r & INTERRUPTED && !load_from(fp_place, offset_in(r, FP_OFFSET) + 8, cfa, f, &caller.lr))
+    if (r & INTERRUPTED && !load_from(fp_place, offset_in(r, FP_AT) + 8, cfa, f, &caller.lr))
         return false;
     caller.lr = unsigned_address(caller.lr);
 #endif

@@ -27,7 +27,7 @@ unsigned mw_native_walk(uintptr_t *pc, unsigned limit, bool *cut);
 
 // What was learnt about an address holds while this stays the same: it changes when objects are
 // unloaded, and at every call while one is just being unloaded. Ask after the walk. (That
-// nothing is loaded at an address may become false without a change: see mw_doors_loads.)
+// nothing is loaded at an address may become false without a change.)
 uint64_t mw_native_generation(void);
 #define MW_UNSETTLED (UINT64_C(1) << 63) // set in a generation while one is being unloaded
 

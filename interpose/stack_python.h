@@ -11,10 +11,12 @@
 
 // A frame as it stands in the interpreter. The three words together tell one source position from
 // another as long as the interpreter lives: `identity` changes when another code object comes to
-// lie at the address of one that was freed.
+// lie at the address of one that was freed. Certain since 3.12; before, two that are alike in
+// function name, first line, and the ends of path, qualified name and line table are not told
+// apart.
 struct mw_python_frame {
     uintptr_t code;        // PyCodeObject *, valid while the frame is on the stack
-    uintptr_t instruction; // as the version keeps it, made relative to the code where possible
+    uintptr_t instruction; // relative to the code, in what the version counts in
     uint32_t identity;
     bool entry; // called from C: the frame before it (towards the root) belongs to an earlier run
                 // of the interpreter's loop
@@ -28,11 +30,12 @@ struct mw_python_place {
     uint32_t first_line;
 };
 
-// Looks for an interpreter among the loaded objects and prepares for its version; says in
-// *state and words what came of it (ledger_format.h: struct mw_level). Called at wake-up and again
-// after libraries were loaded while none was found. Walks the loaded objects' symbol tables; no
-// dl function, no lock, no allocation. Any thread; callers make sure that one thread at a time
-// calls it.
+// Looks for an interpreter among the loaded objects and prepares for its version; says in *level
+// what came of it (ledger_format.h): live with "CPython 3.11.7", unavailable with the reason, or
+// none. Called at wake-up, in a forked child for its own ledger, and again whenever libraries were
+// loaded or unloaded: an interpreter that was unloaded must not be walked. Keeps `level`, for what
+// the first walk finds out. Walks the loaded objects' symbol tables; no dl function, no allocation,
+// no lock but dl_iterate_phdr's. Any thread; callers make sure that one thread at a time calls it.
 struct mw_level;
 void mw_python_find(struct mw_level *level);
 
@@ -40,9 +43,11 @@ void mw_python_find(struct mw_level *level);
 extern bool mw_python_ready;
 
 // The calling thread's frames, innermost first, at most `limit`. Returns how many; *flags gets
-// MW_STACK_* bits. 0 for threads that Python does not know. Safe in any thread at any time between
-// the interpreter's instructions, with or without the GIL, but not from a signal handler. The
-// first walk that finds frames checks itself; if that fails the level becomes unavailable.
+// MW_STACK_* bits. 0 for threads that Python does not know, before the interpreter is initialized
+// and, in all but the thread that ends it, after it began to end. Safe in any thread at any time
+// between the interpreter's instructions, with or without the GIL, but not from a signal handler.
+// Preserves errno. The first walk that finds frames checks, with some hundred system calls, that
+// they are what they should be; if not the level becomes unavailable.
 unsigned mw_python_walk(struct mw_python_frame *frames, unsigned limit, unsigned *flags);
 
 // Names and line of a frame that the last walk of this thread returned. False: unreadable, the

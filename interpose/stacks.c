@@ -41,8 +41,9 @@ static bool should_look(void) {
            (!mw_python_ready && mw_now_ns() - mw_get(&looked_ns) >= LOOK_AGAIN_NS);
 }
 
+static _Atomic bool looking; // one thread at a time
+
 static void look_for_python(void) {
-    static _Atomic bool looking; // one thread at a time
     if (atomic_exchange_explicit(&looking, true, memory_order_acquire)) return;
     int saved = errno;
     mw_set(&looked_generation, mw_native_generation());
@@ -60,6 +61,7 @@ void mw_stacks_begin(const struct mw_stack_options *options) {
         mw_native_find(&mw_ledger->level[MW_LEVEL_NATIVE]);
     else
         set_level(MW_LEVEL_NATIVE, MW_LEVEL_OFF);
+    mw_set(&looking, false); // in a forked child: whoever was looking is gone
     if (wanted.python)
         look_for_python();
     else

@@ -39,9 +39,9 @@ bool mw_elf_read(struct mw_elf *object, const struct dl_phdr_info *info);
 
 bool mw_elf_contains(const struct mw_elf *object, const void *address);
 
-// The address of a function or variable that the object exports; NULL if it does not. With a version: the
-// definition of exactly that version, or any in an object without versions. With NULL: the default
-// version, else any.
+// The address of a function or variable that the object exports; NULL if it does not. With a
+// version: the definition of exactly that version, or any in an object without versions. With NULL:
+// the default version, else any.
 void *mw_elf_find(const struct mw_elf *object, struct mw_elf_name name, const char *version);
 
 #endif

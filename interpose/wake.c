@@ -251,14 +251,14 @@ static void start_monitor(void) {
 // The name may be taken by a process with the same pid in another namespace: its ledger stays.
 static bool take_name(void) {
     size_t length = strlen(ledger_path);
-    for (char c = 'a'; c <= 'z'; c++) {
+    for (int c = 'a'; c <= 'z'; c++) {
         // Not link and unlink: /proc/PID/maps would go on showing the first name, as deleted, and
         // there the monitor looks whether the process still has its ledger.
         if (syscall(SYS_renameat2, AT_FDCWD, unfinished_path, AT_FDCWD, ledger_path,
                     RENAME_NOREPLACE) == 0)
             return true;
         if (errno != EEXIST) break;
-        ledger_path[length - sizeof ".ledger"] = c; // the last digit of the time
+        ledger_path[length - sizeof ".ledger"] = (char)c; // the last digit of the time
     }
     return rename(unfinished_path, ledger_path) == 0; // an old kernel or file system
 }

@@ -68,8 +68,9 @@ void matcher_free(struct matcher *matcher);
 // The next bytes of the text. The result does not depend on how the text is cut into pieces.
 void matcher_feed(struct matcher *matcher, const char *bytes, size_t length);
 
-// Decides on everything fed so far, for a text that pauses; more may follow. A message whose rest
-// has not come yet may then be missed as a whole, though what it says so far is not.
+// Decides on all complete lines fed so far, for a text that pauses; more may follow. A message of
+// several lines of which some have not come yet may then be told as what its first ones say, or not
+// at all.
 void matcher_flush(struct matcher *matcher);
 
 // The text is over. The next byte fed would be the first of another one.
@@ -90,8 +91,8 @@ struct match_statistics {
 };
 void matcher_statistics(const struct matcher *matcher, struct match_statistics *out);
 
-// The i-th pattern that reached a limit too often and is not tried any more: its record, and in one
-// line why. NULL if there is none.
+// The i-th pattern that reached a limit too often, or takes too long, and is not tried any more:
+// its record, and in one line why. NULL if there is none.
 const struct record *matcher_disabled(const struct matcher *matcher, size_t i, const char **why);
 
 // ---- by return code -------------------------------------------------------------------------

@@ -37,8 +37,7 @@ bool capture_orders_path(char path[CAPTURE_PATH]) {
 
 static void put(int fd, const void *bytes, size_t n, uint64_t offset) {
     for (size_t done = 0; fd >= 0 && done < n;) {
-        ssize_t written =
-            pwrite(fd, (const char *)bytes + done, n - done, (off_t)(offset + done));
+        ssize_t written = pwrite(fd, (const char *)bytes + done, n - done, (off_t)(offset + done));
         if (written < 0 && errno == EINTR) continue;
         if (written <= 0) return; // no room: it is not kept
         done += (size_t)written;

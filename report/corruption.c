@@ -61,21 +61,21 @@ static void add_readings(cJSON *finding, const struct figure *f, const struct co
 static void add_finding(struct search *s, const struct figure *f, const struct counter_class *class,
                         size_t classes, enum counter_verdict verdict) {
     const struct model *m = s->q->m;
-    char title[256], fact[COUNTER_TEXT], not[COUNTER_TEXT], guess[COUNTER_TEXT];
+    char title[256], fact[COUNTER_TEXT], not [COUNTER_TEXT], guess[COUNTER_TEXT];
     char explanation[2 * COUNTER_TEXT];
     bool sentinel = verdict == VERDICT_SENTINEL;
     snprintf(title, sizeof title, "%s of %s %s (%s)", f->name, f->stated,
              sentinel ? "is no amount of memory" : "cannot be true",
              counters_kind_name(class[0].kind, LANGUAGE_EN));
     counters_text(&f->number, &f->context, class, TEXT_FACT, LANGUAGE_EN, fact, sizeof fact);
-    counters_text(&f->number, &f->context, class, TEXT_NOT, LANGUAGE_EN, not, sizeof not);
+    counters_text(&f->number, &f->context, class, TEXT_NOT, LANGUAGE_EN, not, sizeof not );
     counters_text(&f->number, &f->context, class, TEXT_HYPOTHESIS, LANGUAGE_EN, guess,
                   sizeof guess);
-    snprintf(explanation, sizeof explanation, "%s%s%s", fact, *not ? " " : "", not);
+    snprintf(explanation, sizeof explanation, "%s%s%s", fact, *not ? " " : "", not );
     // That the number is wrong is sure where a value is exact; what it is, as sure as its class.
-    cJSON *finding = finding_new(s->q->findings, "counter_corruption", SEVERITY_WARNING,
-                                 confidence_in(class),
-                                 &(struct finding_words){title, explanation, guess});
+    cJSON *finding =
+        finding_new(s->q->findings, "counter_corruption", SEVERITY_WARNING, confidence_in(class),
+                    &(struct finding_words){title, explanation, guess});
     finding_stated(finding, f->name, f->stated, number_bytes(&f->number), f->source);
     for (size_t i = 0; i < f->context.siblings_count; i++) {
         const struct counter_sibling *sibling = &f->context.siblings[i];

@@ -178,8 +178,7 @@ static void add_confused(cJSON *object, const struct knowledge *knowledge,
     }
 }
 
-static void add_record(cJSON *list, const struct knowledge *knowledge,
-                       const struct recognised *r) {
+static void add_record(cJSON *list, const struct knowledge *knowledge, const struct recognised *r) {
     const struct incident *incident = r->incident;
     const struct record *record = incident->record;
     cJSON *object = json_add_object(list, NULL);

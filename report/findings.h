@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 //
 // Findings: what a report concludes from what was recorded. Each says what is the case (title,
-// severity, confidence), why we say so (explanation, evidence with its sources), where (sites), what
-// is known about it (knowledge), what to do and what not to do. A guess stands apart, in
+// severity, confidence), why we say so (explanation, evidence with its sources), where (sites),
+// what is known about it (knowledge), what to do and what not to do. A guess stands apart, in
 // `hypothesis`.
 //
 // A finding is built as JSON at once: finding_new, then what there is to add.
@@ -62,7 +62,7 @@ void finding_device(cJSON *finding, const struct model *m, int device);
 
 // ---- looking for them -----------------------------------------------------------------------
 
-void find_known_errors(const struct inquiry *q);   // known_errors.c
+void find_known_errors(const struct inquiry *q);       // known_errors.c
 void find_counter_corruption(const struct inquiry *q); // corruption.c
 
 // Adds `findings`, `findings_omitted` and `knowledge` to a report.

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 //
-// Was a process forked, without executing anything, from one that had used a GPU? The driver's state
-// is of no use there, and numbers read from it are not the child's.
+// Was a process forked, without executing anything, from one that had used a GPU? The driver's
+// state is of no use there, and numbers read from it are not the child's.
 #ifndef MEMWATCH_FORKED_H
 #define MEMWATCH_FORKED_H
 

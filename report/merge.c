@@ -21,7 +21,7 @@ static struct span span_of(const char *text) {
 
 static bool begins(struct span span, const char *with) {
     size_t n = strlen(with);
-    return span.bytes && span.length >= n && !memcmp(span.bytes, with, n);
+    return span.length >= n && !memcmp(span.bytes, with, n);
 }
 
 static bool equals(struct span span, const char *text) {
@@ -29,11 +29,11 @@ static bool equals(struct span span, const char *text) {
 }
 
 static bool holds(struct span span, const char *text) {
-    return span.length && memmem(span.bytes, span.length, text, strlen(text));
+    return span.bytes && memmem(span.bytes, span.length, text, strlen(text));
 }
 
 static struct span basename_of(struct span path) {
-    const char *slash = path.length ? memrchr(path.bytes, '/', path.length) : NULL;
+    const char *slash = path.bytes ? memrchr(path.bytes, '/', path.length) : NULL;
     if (!slash) return path;
     return (struct span){slash + 1, path.length - (size_t)(slash + 1 - path.bytes)};
 }
@@ -285,7 +285,7 @@ unsigned merge_frames(struct resolver *resolver, const struct arena *arena,
 
 static bool is_library_code(struct span file) {
     return holds(file, "/site-packages/") || holds(file, "/dist-packages/") ||
-           holds(file, "/lib/python") || begins(file, "<");
+           holds(file, "/lib/python3") || begins(file, "<");
 }
 
 int merge_where(const struct merged_frame *frames, unsigned count) {

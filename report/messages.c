@@ -88,13 +88,13 @@ static void add_messages(struct messages *m, const struct ring *r) {
         // Messages follow one another without overlap, so their texts fit into the ring's size.
         copy_out(r->content, r->size, at + sizeof head, text + used, head.bytes);
         messages_add(m, &(struct message){.when_ns = head.when_ns,
-                                 .live_device = head.live_device,
-                                 .live_host = head.live_host,
-                                 .tid = head.tid,
-                                 .cut = head.cut,
-                                 .head = head.cut ? head.bytes / 2 : head.bytes,
-                                 .text = text + used,
-                                 .bytes = head.bytes});
+                                          .live_device = head.live_device,
+                                          .live_host = head.live_host,
+                                          .tid = head.tid,
+                                          .cut = head.cut,
+                                          .head = head.cut ? head.bytes / 2 : head.bytes,
+                                          .text = text + used,
+                                          .bytes = head.bytes});
         used += head.bytes;
         at += sizeof head + ((head.bytes + WORD - 1) & ~(uint64_t)(WORD - 1));
     }

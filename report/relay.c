@@ -4,8 +4,8 @@
 //
 // It must not be noticed. Bytes pass unchanged and at once. What the program would have met at the
 // real descriptor it meets here: if its reader is gone, ours ends, too, and the program gets its
-// SIGPIPE; if its reader is slow, so are we. The copying process is in a session of its own, so that
-// no signal of the terminal ends or stops it, and blocks all others but SIGKILL and SIGSTOP.
+// SIGPIPE; if its reader is slow, so are we. The copying process is in a session of its own, so
+// that no signal of the terminal ends or stops it, and blocks all others but SIGKILL and SIGSTOP.
 //
 // What a program can notice: descriptor 2 is a pipe instead of a file or a socket, or a terminal
 // that is not its controlling one, from which nothing can be read. Who minds says --no-stderr.
@@ -123,8 +123,8 @@ static void close_between(unsigned first, unsigned last) {
     for (unsigned fd = first; fd <= last && fd < 4096; fd++) close((int)fd); // before Linux 5.9
 }
 
-// Holds nothing of anybody's but the two ends, the file and the orders: who waits for the end of the
-// program's output shall not wait for ours.
+// Holds nothing of anybody's but the two ends, the file and the orders: who waits for the end of
+// the program's output shall not wait for ours.
 static void let_go_of_all_but(const struct copier *c) {
     int keep[] = {c->in, c->out, c->orders, c->capture.fd};
     size_t n = sizeof keep / sizeof keep[0];
@@ -171,8 +171,8 @@ __attribute__((format(printf, 2, 3))) static bool pass(struct relay *r, const ch
     return false;
 }
 
-// Nothing is done to the bytes on their way: the real terminal will do that. Else a line's end would
-// become \r\n twice.
+// Nothing is done to the bytes on their way: the real terminal will do that. Else a line's end
+// would become \r\n twice.
 static bool make_terminal(struct relay *r, struct copier *c) {
     char name[64];
     struct termios mode;
@@ -202,8 +202,8 @@ static bool make_pipe(struct relay *r, struct copier *c) {
 
 enum kinship { STRANGERS, ONE_FILE, ONE_SOCKET, ONE_TERMINAL };
 
-// Are standard output and standard error one file (`> log 2>&1`)? Then both go the same way, or what
-// is printed to the one would overtake what was printed to the other.
+// Are standard output and standard error one file (`> log 2>&1`)? Then both go the same way, or
+// what is printed to the one would overtake what was printed to the other.
 static enum kinship kinship(void) {
     struct stat out, err;
     int flags = fcntl(STDOUT_FILENO, F_GETFL);

@@ -1,13 +1,14 @@
 // SPDX-License-Identifier: Apache-2.0
 //
 // `memwatch run` reads its program's standard error along, since the library sees only what passes
-// through write and writev, not what C's stdio prints. The program gets the end of a pipe, or, where
-// standard error is a terminal, of a pseudo-terminal, so that isatty(2) stays true. A process of its
-// own copies what comes out to where it should go, and keeps its beginning and end (capture.h).
+// through write and writev, not what C's stdio prints. The program gets the end of a pipe, or,
+// where standard error is a terminal, of a pseudo-terminal, so that isatty(2) stays true. A process
+// of its own copies what comes out to where it should go, and keeps its beginning and end
+// (capture.h).
 //
-// Where standard output and standard error are one terminal, nothing is done unless somebody insists:
-// what is printed to the one would overtake what was printed to the other (Python's prompt comes
-// before the traceback that it follows).
+// Where standard output and standard error are one terminal, nothing is done unless somebody
+// insists: what is printed to the one would overtake what was printed to the other (Python's prompt
+// comes before the traceback that it follows).
 //
 // That process lives until nobody holds the program's end any more. So whatever the program leaves
 // running can go on printing when `run` is long gone, and when it was killed.
@@ -25,8 +26,8 @@ struct relay {
     char why[160]; // why it is passed on as it is, if it need not be so; else ""
 };
 
-// After journal_create(), with all signals blocked, and before this process becomes a subreaper: the
-// copying process is nobody's child.
+// After journal_create(), with all signals blocked, and before this process becomes a subreaper:
+// the copying process is nobody's child.
 void relay_start(struct relay *r, bool insist);
 
 // In the child that becomes the program.

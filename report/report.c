@@ -66,6 +66,7 @@ static int wrong_word(const char *option, const char *value, const char *(*name)
 
 static int read_view_option(int option, struct options *o) {
     struct stat st;
+    unsigned long limit;
     char *end;
     switch (option) {
     case 'S':
@@ -74,7 +75,7 @@ static int read_view_option(int option, struct options *o) {
         return view_group(optarg, &o->view.group) ? -1
                                                   : wrong_word("group-by", optarg, view_group_name);
     case 'l':
-        unsigned long limit = strtoul(optarg, &end, 10);
+        limit = strtoul(optarg, &end, 10);
         o->view.limit = (unsigned)limit;
         if (*optarg >= '0' && *optarg <= '9' && !*end && limit && limit <= INT_MAX) return -1;
         return fail(EXIT_USAGE, "report: --limit takes a number from 1 on, not '%s'", optarg);

@@ -2,12 +2,12 @@
 //
 // memwatch run: a program under the recorder, as if `memwatch run --` were not in front of it.
 //
-// The program inherits standard input and output, and a standard error that is read along (relay.h);
-// it stays in our process group and so in the terminal's foreground, and gets every signal that is
-// sent to us. What the terminal sends (Ctrl-C,
-// Ctrl-Z) reaches the whole group, hence the program itself: that is not passed on a second time.
-// When the program stops we stop, so that the shell sees its job stopped; when it ends we end in
-// the same way, by the same signal if it was one.
+// The program inherits standard input and output, and a standard error that is read along
+// (relay.h); it stays in our process group and so in the terminal's foreground, and gets every
+// signal that is sent to us. What the terminal sends (Ctrl-C, Ctrl-Z) reaches the whole group,
+// hence the program itself: that is not passed on a second time. When the program stops we stop, so
+// that the shell sees its job stopped; when it ends we end in the same way, by the same signal if
+// it was one.
 //
 // All signals are blocked and taken one by one with sigwaitinfo: there is no handler, nothing is
 // interrupted, and dispositions stay as they were, for the program to inherit.
@@ -37,10 +37,10 @@ struct run {
     struct run_options options;
     struct journal reports; // of the processes that we reaped
     struct relay relay;
-    pid_t child;            // 0 when reaped
-    int status;             // of the child, as wait(2) gives it
-    bool stopping;          // a stop signal was passed on: follow the child when it stops
-    sigset_t before;        // the mask we were started with
+    pid_t child;     // 0 when reaped
+    int status;      // of the child, as wait(2) gives it
+    bool stopping;   // a stop signal was passed on: follow the child when it stops
+    sigset_t before; // the mask we were started with
     struct sigaction before_chld;
 };
 

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 //
-// Findings for people: what it is, what it rests on, what to do and what not. The JSON and `memwatch
-// kb show` have the rest. Like all of the text it is made from the JSON.
+// Findings for people: what it is, what it rests on, what to do and what not. The JSON and
+// `memwatch kb show` have the rest. Like all of the text it is made from the JSON.
 #include "emit.h"
 #include "lines.h"
 #include "memwatch.h"
@@ -106,9 +106,10 @@ static void print_evidence(FILE *out, const cJSON *finding) {
     static const char *const sources[] = {"call", "ledger", "driver"};
     const cJSON *all = json_get(finding, "evidence"), *evidence;
     // The numbers of a message stand in its text.
-    cJSON_ArrayForEach(evidence, all) for (size_t i = 0; i < sizeof quoted / sizeof *quoted; i++)
-        if (is_text(evidence, "what", quoted[i]) && json_text(evidence, "text"))
-            print_quote(out, evidence);
+    cJSON_ArrayForEach(evidence, all) for (size_t i = 0; i < sizeof quoted / sizeof *quoted;
+                                           i++) if (is_text(evidence, "what", quoted[i]) &&
+                                                    json_text(evidence, "text"))
+        print_quote(out, evidence);
     for (size_t i = 0; i < sizeof sources / sizeof *sources; i++)
         print_numbers(out, all, sources[i]);
 }
@@ -213,7 +214,8 @@ static void print_finding(FILE *out, const cJSON *report, const cJSON *finding) 
     print_holders(out, report, finding);
     if (explanation) {
         // The arithmetic of a number is told in full.
-        append_sentences(&l, explanation, is_text(finding, "type", "known_error") ? EXPLAINED : LINE);
+        append_sentences(&l, explanation,
+                         is_text(finding, "type", "known_error") ? EXPLAINED : LINE);
         labelled(out, "", l.text);
     }
     if (hypothesis) {

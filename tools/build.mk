@@ -63,9 +63,11 @@ $(DEPS_DIR)/deps/cuda%.stamp: tools/fetch-cuda.py | $(PYTHON)
 	@touch $@
 
 # Plain `make` installs nothing; it says what to do.
+hash := \#
 ifneq ($(filter all everything install test-built,$(or $(MAKECMDGOALS),all)),)
-ifneq ($(shell pkg-config --exists libcjson libelf libdw libpcre2-8 || echo missing),)
-$(error memwatch needs cJSON, elfutils and PCRE2, found by pkg-config: run `make deps`)
+ifneq ($(shell pkg-config --exists libcjson libelf libdw libpcre2-8 && \
+               echo '$(hash)include <libiberty/demangle.h>' | $(CC) -E -x c - >/dev/null 2>&1 || echo missing),)
+$(error memwatch needs cJSON, elfutils and PCRE2, found by pkg-config, and libiberty: run `make deps`)
 endif
 endif
 

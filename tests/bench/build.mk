@@ -3,7 +3,7 @@
 # The programs that `make bench` measures with; tests/bench/run says what it does with them.
 
 BENCH_OUT      := $(B)/tests/bench
-BENCH_PROGRAMS := $(BENCH_OUT)/pairs $(BENCH_OUT)/exec $(BENCH_OUT)/scan
+BENCH_PROGRAMS := $(BENCH_OUT)/pairs $(BENCH_OUT)/exec $(BENCH_OUT)/throw $(BENCH_OUT)/scan
 ALL += $(BENCH_PROGRAMS)
 
 BENCH_CC = $(CC) $(WARN) $(CFLAGS) -D_GNU_SOURCE -isystem $(CUDA13_INC)
@@ -11,6 +11,10 @@ BENCH_CC = $(CC) $(WARN) $(CFLAGS) -D_GNU_SOURCE -isystem $(CUDA13_INC)
 $(BENCH_OUT)/pairs: tests/bench/pairs.c $(B)/simgpu/null/libcuda.so.1
 	@mkdir -p $(@D)
 	$(BENCH_CC) $^ -o $@ $(LDFLAGS) -pthread -ldl
+
+$(BENCH_OUT)/throw: tests/bench/throw.cc $(B)/simgpu/null/libcuda.so.1
+	@mkdir -p $(@D)
+	$(TEST_CXX) $^ -o $@ $(LDFLAGS)
 
 $(BENCH_OUT)/exec: tests/bench/exec.c
 	@mkdir -p $(@D)

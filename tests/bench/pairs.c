@@ -3,7 +3,7 @@
 // What a pair of allocation and free costs, bare and watched, in one process and in turns, so that
 // whatever else the machine does meanwhile hits both alike. Times are of the processor.
 //
-//     pairs DOOR KIND THREADS LIVE PAIRS REPEATS
+//     pairs DOOR KIND THREADS LIVE PAIRS REPEATS [deep]
 //
 // DOOR     how the program came by the watched functions: symbol, dlsym, getproc; bare is the
 //          driver's own once more; malloc compares malloc with the C library's own
@@ -13,6 +13,7 @@
 //          count    through DOOR alone, untimed: for counting instructions
 //          hold     LIVE blocks, then wait for the end of standard input
 // LIVE     blocks of all threads together; a victim is chosen at random among the thread's own
+// deep     the calls come from 20 frames down, each of another function
 // Answers one line of JSON: nanoseconds per pair and thread (KIND unknown: per free).
 #include <cuda.h>
 #include <dlfcn.h>
@@ -40,6 +41,7 @@ extern const struct functions nulldriver_bare;
 static struct functions functions[SIDES];
 static const char *kind;
 static unsigned threads, repeats;
+static bool deep;
 static size_t live, pairs;
 static pthread_barrier_t everybody;
 
@@ -195,6 +197,36 @@ static double free_unknown(enum side side) {
     return (now() - start) / UNKNOWN_FREES;
 }
 
+// ---- depth -----------------------------------------------------------------------------------
+
+typedef void (*churn_function)(struct worker *, enum side, size_t);
+
+// Each is a frame of a size of its own; what follows the call keeps it from being a jump.
+#define LEVEL(name, below)                                                                         \
+    static __attribute__((noinline)) void name(churn_function churn, struct worker *w,             \
+                                               enum side side, size_t n) {                         \
+        volatile char room[sizeof #below * 8];                                                     \
+        room[0] = 1;                                                                               \
+        below;                                                                                     \
+        if (!room[0]) fail("the stack is damaged");                                                \
+    }
+LEVEL(level_1, churn(w, side, n))
+LEVEL(level_2, level_1(churn, w, side, n))
+LEVEL(level_3, level_2(churn, w, side, n))
+LEVEL(level_4, level_3(churn, w, side, n))
+LEVEL(level_5, level_4(churn, w, side, n))
+LEVEL(level_6, level_5(churn, w, side, n))
+LEVEL(level_7, level_6(churn, w, side, n))
+LEVEL(level_8, level_7(churn, w, side, n))
+LEVEL(level_9, level_8(churn, w, side, n))
+LEVEL(level_10, level_9(churn, w, side, n))
+LEVEL(level_11, level_10(churn, w, side, n))
+LEVEL(level_12, level_11(churn, w, side, n))
+LEVEL(level_13, level_12(churn, w, side, n))
+LEVEL(level_14, level_13(churn, w, side, n))
+LEVEL(level_15, level_14(churn, w, side, n))
+LEVEL(level_16, level_15(churn, w, side, n))
+
 // ---- the schedule ----------------------------------------------------------------------------
 
 static void prepare(struct worker *w) {
@@ -221,8 +253,7 @@ static void pin(unsigned index) {
 // The first turns bring the tables of what watches to their steady state and are not timed.
 static void *take_turns(void *argument) {
     struct worker *w = argument;
-    void (*churn)(struct worker *, enum side, size_t) =
-        strcmp(kind, "cross") ? churn_own : churn_cross;
+    churn_function churn = strcmp(kind, "cross") ? churn_own : churn_cross;
     pin(w->index);
     prepare(w);
     for (unsigned turn = 0; turn <= repeats; turn++)
@@ -232,7 +263,10 @@ static void *take_turns(void *argument) {
             pthread_barrier_wait(&everybody);
             w->waited = 0;
             double start = now();
-            churn(w, side, n);
+            if (deep) // 16 levels, the churning, this function and two of the C library
+                level_16(churn, w, side, n);
+            else
+                churn(w, side, n);
             if (turn) w->nanoseconds[turn - 1][side] = (now() - start - w->waited) / (double)pairs;
         }
     return NULL;
@@ -274,7 +308,8 @@ static void measure_unknown(void) {
 }
 
 int main(int argc, char **argv) {
-    if (argc != 7) fail("usage: pairs DOOR KIND THREADS LIVE PAIRS REPEATS");
+    deep = argc == 8 && !strcmp(argv[7], "deep");
+    if (argc != 7 && !deep) fail("usage: pairs DOOR KIND THREADS LIVE PAIRS REPEATS [deep]");
     kind = argv[2];
     threads = (unsigned)atoi(argv[3]);
     live = (size_t)atol(argv[4]);

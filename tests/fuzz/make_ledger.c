@@ -91,7 +91,8 @@ int main(int argc, char **argv) {
     } else if (argc == 8 && !strcmp(argv[2], "figures")) {
         told(&b, argv + 3);
     } else {
-        fputs("usage: make_ledger FILE sample | blocks COUNT | sites COUNT | figures ...\n", stderr);
+        fputs("usage: make_ledger FILE sample | blocks COUNT | sites COUNT | figures ...\n",
+              stderr);
         return 2;
     }
     if (!builder_save(&b, argv[1], b.bytes)) {

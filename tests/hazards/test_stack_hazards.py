@@ -2,9 +2,12 @@
 """Stacks of allocations from places where taking a stack is dangerous: no program hangs, crashes or
 sees a difference, the totals are right, and the frames are those that were there."""
 
+import subprocess
+import sys
+
 import pytest
 
-from conftest import needs_plain_build, wait_for
+from conftest import clean_environment, needs_plain_build, wait_for
 from test_hazards import HAZARDS, assert_true_to_the_books, command, run_twice
 
 MIB = 1 << 20
@@ -153,3 +156,45 @@ def test_what_the_program_writes_to_its_files_is_all_that_is_in_them(run_watched
     assert len(lines) == 8
     for line in lines:
         assert line.endswith(': 10 bytes, "0123456789", at 3')
+
+
+# --- real programs -----------------------------------------------------------------------------
+
+PYTHON_AT_WORK = """
+import ctypes, json, re, sqlite3, threading
+compare = ctypes.CFUNCTYPE(ctypes.c_int, ctypes.c_void_p, ctypes.c_void_p)
+numbers = (ctypes.c_int * 200)(*range(200, 0, -1))
+def work(n):
+    if n: return work(n - 1)
+    db = sqlite3.connect(":memory:")
+    db.create_function("half", 1, lambda x: [x] and x / 2)
+    assert db.execute("select half(4)").fetchone() == (2.0,)
+    value = lambda p: ctypes.cast(p, ctypes.POINTER(ctypes.c_int))[0]
+    ctypes.CDLL(None).qsort(numbers, 200, 4, compare(lambda a, b: value(a) - value(b)))
+    return json.loads(re.sub("x", "1", "[x, {}]"))
+threads = [threading.Thread(target=work, args=(20,)) for _ in range(3)]
+[t.start() for t in threads]
+work(30)
+[t.join() for t in threads]
+"""
+
+
+@needs_plain_build
+@pytest.mark.parametrize("program", ["python", "compiler"])
+def test_walks_of_real_programs_are_those_of_the_compilers_own_unwinder(tmp_path, program):
+    source = tmp_path / "program.c"
+    source.write_text("#include <stdio.h>\nint main(int c, char **v) { return printf(v[c - 1]); }\n")
+    argv = {
+        "python": [sys.executable, "-c", PYTHON_AT_WORK],
+        "compiler": ["cc", "-O2", "-w", "-c", source, "-o", tmp_path / "program.o"],
+    }[program]
+    counts = tmp_path / "counts"
+    env = {**clean_environment(), "LD_PRELOAD": HAZARDS / "libwalk_check.so", "WALK_CHECK": counts}
+    done = subprocess.run(argv, env=env, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    walks, frames, different = (
+        sum(column) for column in zip(*(map(int, line.split()) for line in counts.open()))
+    )
+    assert walks > 500
+    assert frames > 10 * walks
+    assert different == 0, done.stderr

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// links: report/reader.c report/messages.c report/frames.c report/model.c report/check.c report/places.c
-// links: tests/unit/ledger_builder.c
+// links: report/reader.c report/messages.c report/frames.c report/model.c report/check.c
+// links: report/places.c tests/unit/ledger_builder.c
 //
 // The reader on files made by other code: what stands in a ledger is understood, whatever its
 // writer's struct sizes; a file that is cut, foreign or damaged is refused with a reason; a ledger

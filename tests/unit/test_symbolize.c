@@ -30,7 +30,7 @@ static const struct debug_search nowhere = {NULL, NULL};
 
 // ---- code to be asked about -----------------------------------------------------------------
 
-#define APART __attribute__((noinline, noclone))
+#define APART __attribute__((noinline))
 
 static uintptr_t bias;
 static int line_of_inner, line_of_middle, line_of_outer;

@@ -2,8 +2,9 @@
 // links: interpose/symbols.c
 // build: -D_GNU_SOURCE -rdynamic -Wl,--hash-style=sysv
 //
-// Reading symbol tables must give what the dynamic linker gives: for every function of every loaded
-// library, for each version of it, and in both kinds of hash table (this program has the old one).
+// Reading symbol tables must give what the dynamic linker gives: for every function and variable of
+// every loaded library, for each version of it, and in both kinds of hash table (this program has
+// the old one).
 #include "symbols.h"
 
 #include <dlfcn.h>
@@ -61,8 +62,9 @@ static size_t symbol_count(const struct mw_elf *object) {
     return last + 1;
 }
 
-static bool is_plain_function(const ElfW(Sym) * symbol) {
-    return (symbol->st_info & 15) == STT_FUNC && symbol->st_info >> 4 != STB_LOCAL &&
+static bool is_plain(const ElfW(Sym) * symbol) {
+    unsigned type = symbol->st_info & 15;
+    return (type == STT_FUNC || type == STT_OBJECT) && symbol->st_info >> 4 != STB_LOCAL &&
            symbol->st_shndx != SHN_UNDEF && symbol->st_value;
 }
 
@@ -83,8 +85,7 @@ static void compare_with_the_dynamic_linker(const char *library, size_t at_least
     assert_non_null(handle);
     for (size_t i = 0; i < count; i++) {
         const char *name = object->strings + object->symbols[i].st_name;
-        if (!is_plain_function(&object->symbols[i]) || has_indirect_twin(object, name, count))
-            continue;
+        if (!is_plain(&object->symbols[i]) || has_indirect_twin(object, name, count)) continue;
         void *theirs = dlsym(handle, name);
         if (!theirs) continue; // only old, hidden versions
         // With a handle dlsym also looks into the libraries that this one needs.
@@ -95,12 +96,12 @@ static void compare_with_the_dynamic_linker(const char *library, size_t at_least
     assert_in_range(compared, at_least, count);
 }
 
-static void every_function_of_libc_is_found(void **state) {
+static void everything_of_libc_is_found(void **state) {
     (void)state;
     compare_with_the_dynamic_linker("libc.so", 1000);
 }
 
-static void every_function_of_cmocka_is_found(void **state) {
+static void everything_of_cmocka_is_found(void **state) {
     (void)state;
     compare_with_the_dynamic_linker("libcmocka", 50);
 }
@@ -119,6 +120,13 @@ static void each_version_of_a_function_is_found(void **state) {
             found += theirs != NULL;
         }
     assert_true(found >= 4);
+}
+
+static void variables_are_found_too(void **state) {
+    (void)state;
+    void *libc = dlopen("libc.so.6", RTLD_NOW | RTLD_NOLOAD);
+    assert_non_null(dlsym(libc, "optind"));
+    assert_ptr_equal(find(object_named("libc.so"), "optind", NULL), dlsym(libc, "optind"));
 }
 
 static void a_program_with_the_old_hash_table_is_read_too(void **state) {
@@ -157,9 +165,10 @@ static void names_of_libraries_are_known(void **state) {
 
 int main(void) {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(every_function_of_libc_is_found),
-        cmocka_unit_test(every_function_of_cmocka_is_found),
+        cmocka_unit_test(everything_of_libc_is_found),
+        cmocka_unit_test(everything_of_cmocka_is_found),
         cmocka_unit_test(each_version_of_a_function_is_found),
+        cmocka_unit_test(variables_are_found_too),
         cmocka_unit_test(a_program_with_the_old_hash_table_is_read_too),
         cmocka_unit_test(what_an_object_only_needs_it_does_not_define),
         cmocka_unit_test(addresses_are_told_to_their_objects),
