@@ -87,7 +87,14 @@ struct sums {
     uint64_t allocations, bytes, frees, freed_bytes, own_frees;
 };
 
-static void sum_page(const struct mw_cell_page *page, struct sums *s, unsigned depth) {
+// `pages` bounds the walk: the tree is in the file, where anybody may have tied it into knots. Such
+// a block is not taken over again.
+static void sum_page(const struct mw_cell_page *page, struct sums *s, uint32_t *pages) {
+    if (!*pages) {
+        s->allocations = UINT64_MAX;
+        return;
+    }
+    --*pages;
     for (uint32_t i = 0; i < MW_CELLS; i++) {
         const struct mw_cell *c = &page->cell[i];
         s->allocations += mw_get(&c->allocations);
@@ -96,16 +103,17 @@ static void sum_page(const struct mw_cell_page *page, struct sums *s, unsigned d
         s->frees += mw_get(&c->own_frees) + mw_get(&c->foreign_frees);
         s->freed_bytes += mw_get(&c->own_bytes) + mw_get(&c->foreign_bytes);
     }
-    for (uint32_t i = 0; i < MW_PAGE_CHILDREN && depth < MAX_DEPTH; i++) {
+    for (uint32_t i = 0; i < MW_PAGE_CHILDREN && *pages; i++) {
         uint32_t child = mw_get(&page->cell[i].next_page);
         const struct mw_cell_page *next = child ? page_at(child - 1) : NULL;
-        if (next) sum_page(next, s, depth + 1);
+        if (next) sum_page(next, s, pages);
     }
 }
 
 static struct sums sum_cells(const struct mw_thread *t) {
     struct sums s = {0};
-    sum_page(&t->cells, &s, 0);
+    uint32_t pages = mw_get(&pages_used) + 2;
+    sum_page(&t->cells, &s, &pages);
     return s;
 }
 
@@ -280,6 +288,12 @@ static struct mw_cell *cell_in(struct mw_cell_page *page, uint32_t hash, uint32_
     return NULL;
 }
 
+// Where in a page of that depth a site's cells begin: not by the bits that led to the page, which
+// all sites in it share.
+static uint32_t hash_cell(uint32_t site, unsigned depth) {
+    return (uint32_t)((site + depth) * UINT64_C(0xff51afd7ed558ccd) >> 40);
+}
+
 // This thread's cell for a site; NULL if none can be had (counted).
 static struct mw_cell *find_cell(uint32_t site) {
     struct mw_cell_page *page = &mw_thread_block()->cells;
@@ -295,7 +309,7 @@ static struct mw_cell *find_cell(uint32_t site) {
         if (!next && !atomic_compare_exchange_strong(link, &next, fresh + 1))
             page = page_at(next - 1);
         if (!page) break;
-        c = cell_in(page, hash >> 7, site);
+        c = cell_in(page, hash_cell(site, depth + 1), site);
     }
     if (!c) {
         mw_lost(MW_LOSS_CELLS, 1);
@@ -446,7 +460,10 @@ static void tally_lifetime(struct mw_cell *c, const struct mw_taken *t) {
     uint64_t lived = mw_now_ns() / 1000000 - (t->birth & MW_BIRTH_MASK);
     unsigned i = 0;
     while (i < MW_LIFETIMES - 1 && lived >= ends[i]) i++;
-    mw_own_add(&c->lifetime[i], 1);
+    if (mw_likely(self.index))
+        mw_own_add(&c->lifetime[i], 1);
+    else
+        mw_add(&c->lifetime[i], 1);
 }
 
 static void settle_free(const struct mw_taken *t) {

@@ -23,6 +23,7 @@
 #include "floor.h"
 #include "options.h"
 #include "stack_native.h"
+#include "stacks.h"
 #include "startup.h"
 #include "symbols.h"
 #include "text.h"
@@ -252,6 +253,7 @@ static void catch_up(void) {
     if (now == atomic_load_explicit(&learned, memory_order_acquire)) return;
     fill_slots();
     atomic_store_explicit(&learned, now, memory_order_release);
+    mw_stacks_look();
 }
 
 struct owner_search {
@@ -488,6 +490,7 @@ __attribute__((visibility("default"))) int dlclose(void *handle) {
     int result = real ? real(handle) : 0;
     int saved = errno;
     mw_native_closed();
+    mw_stacks_look();
     if (atomic_load_explicit(&learned, memory_order_acquire)) catch_up();
     errno = saved;
     return result;

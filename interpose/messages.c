@@ -45,7 +45,9 @@ void mw_messages_begin(void) {
 typedef uint64_t __attribute__((may_alias)) ring_word;
 
 static ring_word *word_at(uint64_t position) {
-    return (ring_word *)((char *)ring + MW_RING_HEAD + (position & (RING_BYTES - 1)));
+    // Whole words, whatever somebody wrote into `written`.
+    return (ring_word *)((char *)ring + MW_RING_HEAD +
+                         (position & (RING_BYTES - 1) & ~UINT64_C(7)));
 }
 
 static void sum_live(struct mw_message *m) {
@@ -59,6 +61,20 @@ static void sum_live(struct mw_message *m) {
         if (!mw_get(&a->state) || a->space >= MW_SPACE_COUNT || !owned[a->space]) continue;
         *(a->space == MW_SPACE_PINNED ? &m->live_host : &m->live_device) += mw_account_live(i);
     }
+}
+
+// Adding up takes time that grows with the number of threads: once a tick of the clock will do.
+static void know_live(struct mw_message *m) {
+    static _Atomic uint64_t when, device, host; // when: + 1, since the ledger's first tick is 0
+    uint64_t now = m->when_ns + 1;
+    if (atomic_exchange_explicit(&when, now, memory_order_relaxed) == now) {
+        m->live_device = mw_get(&device);
+        m->live_host = mw_get(&host);
+        return;
+    }
+    sum_live(m);
+    mw_set(&device, m->live_device);
+    mw_set(&host, m->live_host);
 }
 
 // The text of one call comes in pieces (writev); positions in it run over all of them.
@@ -93,7 +109,7 @@ static void keep(const struct text *text, uint64_t length) {
     struct mw_message m = {.when_ns = mw_now_ns(), .tid = (uint32_t)syscall(SYS_gettid)};
     m.bytes = (uint32_t)(length < TEXT_MAX ? length : TEXT_MAX);
     m.cut = (uint32_t)(length - m.bytes < UINT32_MAX ? length - m.bytes : UINT32_MAX);
-    sum_live(&m);
+    know_live(&m);
     uint64_t size = sizeof m + ((m.bytes + 7u) & ~UINT64_C(7));
     uint64_t at = mw_add(&ring->written, size);
     const ring_word *head = (const ring_word *)&m;

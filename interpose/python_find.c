@@ -265,6 +265,19 @@ void mw_python_judge(struct mw_interpreter *p, const char *bad) {
     report_interpreter(atomic_load_explicit(&reported, memory_order_acquire), p);
 }
 
+void mw_python_inherit(struct mw_level *level) {
+    struct mw_interpreter *p = atomic_load_explicit(&mw_interpreter, memory_order_relaxed);
+    atomic_store_explicit(&reported, level, memory_order_release);
+    if (!p) {
+        report(level, MW_LEVEL_NONE, "");
+        return;
+    }
+    // Whoever was judging may be gone.
+    if (!atomic_load_explicit(&p->checked, memory_order_relaxed))
+        atomic_store_explicit(&p->judged, 0, memory_order_relaxed);
+    report_interpreter(level, p);
+}
+
 void mw_python_find(struct mw_level *level) {
     // One for each interpreter that comes after another was unloaded. They are not used again,
     // since a thread may be walking by an old one.
@@ -277,9 +290,6 @@ void mw_python_find(struct mw_level *level) {
     struct mw_interpreter *p = atomic_load_explicit(&mw_interpreter, memory_order_relaxed);
     if (dl_iterate_phdr(look_for_landmarks, &s)) dl_iterate_phdr(look_for_all, &s);
     if (p && p->runtime == s.at[RUNTIME] && p->code_type == s.at[CODE_TYPE]) {
-        // In a forked child: whoever was judging may be gone.
-        if (!atomic_load_explicit(&p->checked, memory_order_relaxed))
-            atomic_store_explicit(&p->judged, 0, memory_order_relaxed);
         report_interpreter(level, p);
         return;
     }

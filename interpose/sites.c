@@ -34,6 +34,10 @@ static _Thread_local __attribute__((tls_model("initial-exec"))) struct {
     uint16_t place;
     int16_t device;                 // of `place`
     uint64_t context, stream, pool; // of `place`
+    uint32_t account_epoch;
+    uint16_t account;
+    int16_t account_device; // of `account`
+    uint8_t space;          // of `account`
 } last;
 
 static void begin_level(uint32_t level) {
@@ -110,23 +114,37 @@ struct mw_site *mw_site_at(uint32_t index) {
     return mw_likely(chunk) ? chunk + (index - mw_level_start(level, FIRST_SITES)) : site_chunk[0];
 }
 
-static bool is_site(const struct mw_site *s, const struct mw_birth *b, uint32_t stack) {
-    const struct mw_account *a = &mw_ledger->account[s->account % MW_ACCOUNTS];
-    return s->stack == stack && s->api == b->api && s->driver_api == b->driver_api &&
-           a->device == b->device && a->space == b->space;
+static bool is_site(const struct mw_site *s, const struct mw_site *wanted) {
+    return s->stack == wanted->stack && s->api == wanted->api &&
+           s->driver_api == wanted->driver_api && s->account == wanted->account;
+}
+
+// As mw_account_of, remembering the last.
+static unsigned account_of(const struct mw_birth *b) {
+    if (mw_unlikely(last.account_epoch != mw_ledger_epoch || last.account_device != b->device ||
+                    last.space != b->space)) {
+        last.account = (uint16_t)mw_account_of(b->device, b->space);
+        last.account_device = (int16_t)b->device;
+        last.space = (uint8_t)b->space;
+        // Events on the overflow account are counted as losses, each one.
+        last.account_epoch = last.account == MW_ACCOUNTS - 1 ? 0 : mw_ledger_epoch;
+    }
+    return last.account;
 }
 
 static uint32_t new_site(const struct mw_site *site, uint32_t limit) {
-    uint32_t index = mw_get(&sites_used);
-    do
-        if (index >= limit) return 0;
-    while (!atomic_compare_exchange_weak(&sites_used, &index, index + 1));
-    uint32_t level = mw_level_of(index, FIRST_SITES);
+    uint32_t index = mw_get(&sites_used), level;
+    do {
+        level = mw_level_of(index, FIRST_SITES);
+        // A reader numbers the sites by the order of their chunks: none may be passed over.
+        if (index >= limit || level >= SITE_LEVELS ||
+            !__atomic_load_n(&site_chunk[level], __ATOMIC_ACQUIRE))
+            return 0;
+    } while (!atomic_compare_exchange_weak(&sites_used, &index, index + 1));
     // Who takes the entry at three quarters of a level makes the next, before it is needed.
     if (index == mw_level_start(level, FIRST_SITES) + (FIRST_SITES << level) / 4 * 3)
         begin_level(level + 1);
     struct mw_site *s = mw_site_at(index);
-    if (s == site_chunk[0]) return 0;
     s->api = site->api;
     s->driver_api = site->driver_api;
     s->account = site->account;
@@ -136,17 +154,17 @@ static uint32_t new_site(const struct mw_site *site, uint32_t limit) {
 }
 
 uint32_t mw_site_of(const struct mw_birth *b, uint32_t stack) {
-    if (mw_likely(last.epoch == mw_ledger_epoch && is_site(mw_site_at(last.site), b, stack)))
+    const struct mw_site site = {.api = b->api,
+                                 .driver_api = b->driver_api,
+                                 .account = (uint16_t)account_of(b),
+                                 .stack = stack};
+    if (mw_likely(last.epoch == mw_ledger_epoch && is_site(mw_site_at(last.site), &site)))
         return last.site;
-    struct mw_site site = {.api = b->api,
-                           .driver_api = b->driver_api,
-                           .account = (uint16_t)mw_account_of(b->device, b->space),
-                           .stack = stack};
     uint64_t hash = mw_hash(stack, (uint64_t)b->api << 32 | b->driver_api << 16 | site.account);
     struct mw_map_search search = {0};
     uint32_t index;
     while (mw_map_find(&site_index, hash, &search, &index))
-        if (is_site(mw_site_at(index), b, stack)) return last.site = index;
+        if (is_site(mw_site_at(index), &site)) return last.site = index;
     bool overflow = stack == MW_OVERFLOW;
     index = new_site(&site, site_limit + (overflow ? OVERFLOW_SITES : 0));
     if (index) {

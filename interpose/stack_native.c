@@ -43,6 +43,7 @@
 
 #include <errno.h>
 #include <string.h>
+#include <sys/auxv.h>
 #include <sys/syscall.h>
 #include <unistd.h>
 
@@ -247,12 +248,15 @@ static void note_object(const struct object *o) {
 
 // ---- memory ----------------------------------------------------------------------------------
 
-#define PAGE 4096u
-#define FAR  (16u * PAGE)
+#define PAGE     4096u
+#define FAR      (16u * PAGE)
+#define MOST_OWN (256u * PAGE) // deeper, and each walk asks the kernel
 
-// What this thread knows to be readable of the stack that it last walked.
+// What this thread knows to be readable: of the stack that it walks just now, and of its own, which
+// stays as long as the thread does. Other stacks (of coroutines) may go and shorter ones come at
+// the same place, so nothing of them is believed in the next walk.
 static _Thread_local __attribute__((tls_model("initial-exec"))) struct {
-    volatile uintptr_t low, high;
+    volatile uintptr_t low, high, own_low, own_high;
 } stack;
 
 // A signal handler may walk in between, so the stretch is empty while it changes.
@@ -260,6 +264,14 @@ static void set_stretch(uintptr_t low, uintptr_t high) {
     stack.high = 0;
     stack.low = low;
     stack.high = high;
+}
+
+// A page at the far end of this thread's own stack: the kernel puts random bytes there for the
+// first thread, and thread libraries put the thread-local variables of others there.
+static uintptr_t own_end(void) {
+    uintptr_t random = (uintptr_t)getauxval(AT_RANDOM), mine = (uintptr_t)&stack;
+    bool first = (pid_t)syscall(SYS_gettid) == getpid();
+    return (first ? random : mine) & ~(uintptr_t)(PAGE - 1);
 }
 
 // The kernel reads the new signal mask before it looks at what to do with it, and -1 is nothing
@@ -278,12 +290,23 @@ static bool all_readable(uintptr_t from, uintptr_t to) {
     return true;
 }
 
+// The first walk of a thread, or one that is deeper than those before: is this its own stack,
+// without a gap up to what is known of it?
+static __attribute__((noinline)) bool is_own(uintptr_t page) {
+    uintptr_t end = stack.own_high ? stack.own_low : own_end();
+    if (page >= end || end - page > MOST_OWN || !all_readable(page, end)) return false;
+    if (!stack.own_high) stack.own_high = end;
+    stack.own_low = page;
+    return true;
+}
+
 // Begins a walk: sp is in use, so its page is there.
 static void stand_on(uintptr_t sp) {
-    uintptr_t page = sp & ~(uintptr_t)(PAGE - 1), low = stack.low, high = stack.high;
-    if (mw_likely(page >= low && page < high)) return;
-    bool deeper = page < low && low - page <= FAR && high && all_readable(page + PAGE, low);
-    set_stretch(page, deeper ? high : page + PAGE);
+    uintptr_t page = sp & ~(uintptr_t)(PAGE - 1);
+    if (mw_likely(page >= stack.own_low && page < stack.own_high) || is_own(page))
+        set_stretch(stack.own_low, stack.own_high);
+    else
+        set_stretch(page, page + PAGE);
 }
 
 static __attribute__((noinline)) bool look_at(uintptr_t address) {
@@ -409,9 +432,9 @@ static void keep(uintptr_t pc, rule r, uint64_t now) {
         if (have == pc && mw_get(&e->generation) == now) return;
         if (have == BUSY || (have && mw_get(&e->generation) >= now)) continue;
         if (!atomic_compare_exchange_strong(&e->address, &have, BUSY)) continue;
-        // In this order, for readers that began while this was another entry.
-        mw_set(&e->generation, now);
+        // In this order, for readers that began while this was another entry: see rule_at.
         atomic_store_explicit(&e->rule, r, memory_order_release);
+        atomic_store_explicit(&e->generation, now, memory_order_release);
         atomic_store_explicit(&e->address, pc, memory_order_release);
         return;
     }
@@ -429,9 +452,11 @@ MW_INLINE rule rule_at(uintptr_t pc, uint64_t now) {
         const struct entry *e = &rules[at % RULES];
         uintptr_t have = atomic_load_explicit(&e->address, memory_order_acquire);
         if (have == pc) {
-            // The rule first: if it is of a later entry, so is the generation.
+            // An entry is only taken over from an earlier generation. So if this is the present
+            // one's and the address is still this one, so was the rule between.
+            uint64_t its = atomic_load_explicit(&e->generation, memory_order_acquire);
             rule r = atomic_load_explicit(&e->rule, memory_order_acquire);
-            if (mw_likely(mw_get(&e->generation) == now)) return r;
+            if (mw_likely(its == now && mw_get(&e->address) == pc)) return r;
         }
         if (!have) break;
     }

@@ -39,6 +39,9 @@ struct mw_python_place {
 struct mw_level;
 void mw_python_find(struct mw_level *level);
 
+// In a forked child: reports what the parent found. Looks for nothing, takes no lock.
+void mw_python_inherit(struct mw_level *level);
+
 // True once an interpreter that can be read was found: the walk is worth calling.
 extern bool mw_python_ready;
 

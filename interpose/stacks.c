@@ -18,39 +18,47 @@
 #include "map.h"
 #include "stack_native.h"
 #include "stack_python.h"
+#include "wake.h"
 
 #include <errno.h>
 #include <string.h>
 
 static struct mw_stack_options wanted;
 static struct mw_map known; // hash of a raw stack → reference
-// When an interpreter was last looked for: at which generation of loaded objects, and when.
-static _Atomic uint64_t looked_generation, looked_ns;
-#define LOOK_AGAIN_NS UINT64_C(1000000000)
+// The generation of loaded objects for which the interpreter was found, or for which there was
+// none. In another one it may have been unloaded, and is not asked.
+static _Atomic uint64_t looked_at;
 
 static void set_level(enum mw_level_kind kind, enum mw_level_state state) {
     atomic_store_explicit(&mw_ledger->level[kind].state, state, memory_order_release);
 }
 
-// An interpreter may be loaded after the first GPU call, and nothing tells us that it is; it may be
-// unloaded, and then it must not be asked. Not amid an unloading, when every generation is new.
-static bool should_look(void) {
-    uint64_t now = mw_native_generation();
-    if (now & MW_UNSETTLED) return false;
-    return now != mw_get(&looked_generation) ||
-           (!mw_python_ready && mw_now_ns() - mw_get(&looked_ns) >= LOOK_AGAIN_NS);
-}
-
 static _Atomic bool looking; // one thread at a time
 
-static void look_for_python(void) {
+void mw_stacks_look(void) {
+    if (!wanted.python || !mw_awake()) return;
     if (atomic_exchange_explicit(&looking, true, memory_order_acquire)) return;
     int saved = errno;
-    mw_set(&looked_generation, mw_native_generation());
-    mw_set(&looked_ns, mw_now_ns());
+    uint64_t now = mw_native_generation();
     mw_python_find(&mw_ledger->level[MW_LEVEL_PYTHON]);
+    // Release: who takes the interpreter for this generation's sees it.
+    atomic_store_explicit(&looked_at, now, memory_order_release);
     errno = saved;
     atomic_store_explicit(&looking, false, memory_order_release);
+}
+
+// In a forked child nothing is looked for: the lock of the loader's list may have been somebody's
+// at the fork. What the parent found is still there.
+static void begin_python(void) {
+    static bool again;
+    struct mw_level *level = &mw_ledger->level[MW_LEVEL_PYTHON];
+    mw_set(&looking, false);
+    if (again)
+        mw_python_inherit(level);
+    else
+        mw_python_find(level);
+    again = true;
+    mw_set(&looked_at, mw_native_generation());
 }
 
 void mw_stacks_begin(const struct mw_stack_options *options) {
@@ -61,9 +69,8 @@ void mw_stacks_begin(const struct mw_stack_options *options) {
         mw_native_find(&mw_ledger->level[MW_LEVEL_NATIVE]);
     else
         set_level(MW_LEVEL_NATIVE, MW_LEVEL_OFF);
-    mw_set(&looking, false); // in a forked child: whoever was looking is gone
     if (wanted.python)
-        look_for_python();
+        begin_python();
     else
         set_level(MW_LEVEL_PYTHON, MW_LEVEL_OFF);
 }
@@ -85,9 +92,9 @@ static uint64_t describe_native(uintptr_t pc) {
     struct mw_native_module loaded;
     struct mw_module module = {.object = {MW_MODULE, sizeof module}};
     if (mw_native_module_at(pc, &loaded)) {
-        // The loader has no name for the program itself.
+        // The loader has no name for the program itself. (The header may be scribbled over.)
         const char *path = *loaded.path ? loaded.path : mw_ledger->exe;
-        module.path = mw_intern_string(path, (unsigned)strlen(path));
+        module.path = mw_intern_string(path, (unsigned)strnlen(path, MW_STRING_MAX));
         module.base = loaded.base;
         module.build_id_bytes = loaded.build_id_bytes;
         memcpy(module.build_id, loaded.build_id, sizeof module.build_id);
@@ -146,25 +153,26 @@ uint32_t mw_stack_here(void) {
     struct mw_python_frame frame[wanted.python_depth + 1];
     uintptr_t pc[wanted.native_depth + 1];
     struct walked w = {.frame = frame, .pc = pc};
-    if (wanted.python) {
-        if (mw_unlikely(should_look())) look_for_python();
-        if (mw_likely(mw_python_ready))
-            w.frames = mw_python_walk(frame, wanted.python_depth, &w.flags);
-    }
+    uint64_t generation = mw_native_generation();
+    if (wanted.python && mw_likely(mw_python_ready) &&
+        mw_likely(atomic_load_explicit(&looked_at, memory_order_acquire) == generation))
+        w.frames = mw_python_walk(frame, wanted.python_depth, &w.flags);
     if (wanted.native && mw_likely(mw_native_ready)) {
         bool cut = false;
         w.pcs = mw_native_walk(pc, wanted.native_depth, &cut);
         if (cut) w.flags |= MW_STACK_NATIVE_CUT;
     }
     if (!w.frames && !w.pcs) return MW_NO_STACK;
-    uint64_t hash = hash_walked(&w, w.pcs ? mw_native_generation() : 0);
+    // Asked again: an unloading may have begun during the walk.
+    bool settled = !((generation = mw_native_generation()) & MW_UNSETTLED);
+    uint64_t hash = hash_walked(&w, w.pcs ? generation : 0);
     struct mw_map_search search = {0};
     uint32_t stack;
     if (mw_likely(mw_map_find(&known, hash, &search, &stack))) return stack;
     stack = describe(&w);
-    if (stack)
-        mw_map_add(&known, hash, stack);
-    else
+    if (!stack)
         mw_lost(MW_LOSS_STACKS, 1);
+    else if (settled) // else the hash would never come again
+        mw_map_add(&known, hash, stack);
     return stack;
 }

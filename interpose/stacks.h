@@ -17,9 +17,13 @@ struct mw_stack_options {
 // milliseconds; errno is preserved.
 void mw_stacks_begin(const struct mw_stack_options *options);
 
+// Looks again for an interpreter: the doors call it when objects have come or gone. Not in a hook:
+// it takes the lock of the loader's list. No-op while not awake.
+void mw_stacks_look(void);
+
 // The calling thread's stack: a reference to a struct mw_stack, or MW_NO_STACK. Only while awake
-// and not from a signal handler that interrupts it: mw_enter's depth guard keeps those out. A stack
-// that was seen before costs the walk and one look-up.
+// and not from a signal handler that interrupts it: the depth in mw_thread_call keeps those out. A
+// stack that was seen before costs the walk and one look-up.
 uint32_t mw_stack_here(void);
 
 #endif

@@ -30,10 +30,10 @@ void automaton_free(struct automaton *automaton);
 typedef uint32_t automaton_state;
 
 enum automaton_stop {
-    AUTOMATON_END,   // of the text
-    AUTOMATON_FOUND, // literals end with the byte before `*at`: automaton_found
-    AUTOMATON_LINE,  // a line ends with the byte before `*at`, within a literal perhaps; the state
-                    // is the one before that byte
+    AUTOMATON_END,    // of the text
+    AUTOMATON_FOUND,  // literals end with the byte before `*at`: automaton_found
+    AUTOMATON_LINE,   // a line ends with the byte before `*at`, within a literal perhaps; the state
+                      // is the one before that byte
     AUTOMATON_ESCAPE, // the byte before `*at` is ESC; the state is the one before it
 };
 

@@ -25,7 +25,9 @@ enum node_kind {
     NODE_FIELD,
     NODE_OPTIONAL,     // one branch
     NODE_ALTERNATIVES, // branches
-    NODE_OTHER         // of an expression: something whose text is not known
+    NODE_LINE_BEGIN,
+    NODE_LINE_END,
+    NODE_OTHER // of an expression: something whose text is not known
 };
 
 struct node {
@@ -218,6 +220,8 @@ static struct node *parse_element(struct parser *p) {
         return node_new(p, NODE_BLANK, 0);
     }
     p->at++;
+    if (*at == '^' && at == p->text) return node_new(p, NODE_LINE_BEGIN, 0);
+    if (*at == '$' && !at[1]) return node_new(p, NODE_LINE_END, 0);
     return node_new(p, NODE_CHARACTER, (unsigned char)*at);
 }
 
@@ -574,6 +578,12 @@ static void put_sequence(struct buffer *b, const struct parser *p, const struct 
             break;
         case NODE_GAP:
             put(b, ".{0,%u}?", node->number);
+            break;
+        case NODE_LINE_BEGIN:
+            put(b, "(?:^|\\n)");
+            break;
+        case NODE_LINE_END:
+            put(b, "(?:\\n|$)");
             break;
         case NODE_FIELD:
             put_field(b, p->type[node->number], node_last);

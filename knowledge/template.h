@@ -9,6 +9,7 @@
 //   {}  {:N}      a gap of at most 200 or N (to 1000) characters
 //   [ … ]         may be missing. Where blanks stand on both sides of it, one run goes with it
 //   <a|b|c>       one of these; they may hold anything, also nothing
+//   ^…  …$        the template's first or last character: a line begins or ends here
 //   \x            the character x itself
 //
 // From a template come the regular expression, the list of its fields and the literals that every

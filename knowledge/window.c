@@ -127,10 +127,26 @@ void window_lines(const struct piece *p, const struct span *line, struct window 
     }
 }
 
+// Is part i source code: "  File "train.py", line 12, in step", and it, indented deeper, below it?
+static bool source_code(const struct window *w, size_t i) {
+    if (!i || i >= w->parts) return false;
+    const struct window_part *above = &w->part[i - 1], *here = &w->part[i];
+    const char *s = w->text + above->begin, *end = w->text + above->end;
+    while (s < end && *s == ' ') s++;
+    if (!here->indented || end - s < 8 || memcmp(s, "File \"", 6) != 0) return false;
+    const char *quote = memchr(s + 6, '"', (size_t)(end - s - 6));
+    return quote && end - quote > 7 && !memcmp(quote, "\", line ", 8);
+}
+
+bool window_source_code(const struct window *w) {
+    return source_code(w, w->middle);
+}
+
 // What joins part i to the next one.
 static char joint(const struct window *w, size_t i, enum window_join join, size_t widest) {
     const char *next = w->text + w->part[i + 1].begin;
     if (join == JOIN_LINES || w->part[i + 1].prefix || widest < NARROWEST) return '\n';
+    if (source_code(w, i)) return '\n'; // no words of the message below it
     if (join == JOIN_WORDS) {
         bool filled = w->columns[i] + 1 + w->first_word[i + 1] > widest;
         return filled && w->columns[i] >= NARROWEST ? ' ' : '\n';
@@ -161,15 +177,4 @@ bool window_unwrap(struct window *w, enum window_join join) {
     }
     w->length = to;
     return true;
-}
-
-// "  File "train.py", line 12, in step", and the source line, which is indented deeper, below it.
-bool window_source_code(const struct window *w) {
-    if (!w->middle || w->middle >= w->parts) return false;
-    const struct window_part *above = &w->part[w->middle - 1], *here = &w->part[w->middle];
-    const char *s = w->text + above->begin, *end = w->text + above->end;
-    while (s < end && *s == ' ') s++;
-    if (!here->indented || end - s < 8 || memcmp(s, "File \"", 6) != 0) return false;
-    const char *quote = memchr(s + 6, '"', (size_t)(end - s - 6));
-    return quote && end - quote > 7 && !memcmp(quote, "\", line ", 8);
 }

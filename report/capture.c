@@ -179,12 +179,11 @@ bool capture_flush(unsigned ms) {
     return done;
 }
 
-// Is no other process of the run known to have used a GPU?
+// Is this the ledger of the only process of the run that is known to have used a GPU?
 static bool is_alone(const char *ledger) {
     struct journal list = {0};
-    bool alone = true;
     journal_read(&list);
-    for (size_t i = 0; i < list.count; i++) alone &= !strcmp(list.entry[i].ledger, ledger);
+    bool alone = list.count == 1 && !strcmp(list.entry[0].ledger, ledger);
     journal_free(&list);
     return alone;
 }

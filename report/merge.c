@@ -100,6 +100,53 @@ static enum loop loop_of(struct span function) {
     return begins(function, "_TAIL_CALL_") ? LOOP_PART : LOOP_NONE;
 }
 
+// The frames of calls through an inline header are the program's by module, and have exact lines
+// which are of no use to its author: cuda_runtime.h's templates over cudaMalloc, thrust, <memory>.
+// "cuda", "cuda13", "cuda-12.4" with headers in it; a program's folder "cuda-app" is none.
+static bool in_cuda_include(struct span file) {
+    const char *end = file.bytes + file.length, *at = file.bytes;
+    if (!holds(file, "/include/")) return false;
+    while ((at = memmem(at, (size_t)(end - at), "/cuda", 5))) {
+        at += 5;
+        while (at < end && (isdigit((unsigned char)*at) || *at == '.' || *at == '-')) at++;
+        if (at == end || *at != '/') continue;
+        struct span below = {at + 1, (size_t)(end - at - 1)};
+        // cuda/targets/x86_64-linux/include, cuda/12.4/include
+        if (begins(below, "include/") || begins(below, "targets/") ||
+            (below.length && isdigit((unsigned char)*below.bytes)))
+            return true;
+    }
+    return false;
+}
+
+static bool in_packages(struct span path) {
+    return holds(path, "/site-packages/") || holds(path, "/dist-packages/");
+}
+
+bool merge_is_header(struct span file) {
+    // As installed, in the sources of CCCL, and as a compiler without folders tells them.
+    static const char *const folders[] = {"/usr/include/",    "/include/c++/", "/c++/v1/",
+                                          "/include/thrust/", "/include/cub/", "/include/cccl/",
+                                          "/thrust/thrust/",  "/cub/cub/",     "/libcudacxx/"};
+    static const char *const relative[] = {"bits/", "thrust/", "cub/"};
+    if (!file.length) return false;
+    struct span name = basename_of(file);
+    if (equals(name, "cuda_runtime.h") || equals(name, "cuda_runtime_api.h")) return true;
+    for (size_t i = 0; i < sizeof folders / sizeof folders[0]; i++)
+        if (holds(file, folders[i])) return true;
+    for (size_t i = 0; i < sizeof relative / sizeof relative[0]; i++)
+        if (begins(file, relative[i])) return true;
+    return in_cuda_include(file) || (in_packages(file) && holds(file, "/include/"));
+}
+
+// cuMemAlloc_v2, cudaMalloc<float>. NVIDIA's libraries carry no lines (a static cudart is part of
+// the program's file); what has one was written by somebody who calls functions like CUDA does.
+static bool is_api(const struct merged_frame *f) {
+    size_t n = begins(f->function, "cuda") ? 4 : begins(f->function, "cu") ? 2 : 0;
+    return !f->python && !f->file.length && n && f->function.length > n &&
+           isupper((unsigned char)f->function.bytes[n]);
+}
+
 // ---- the two lists --------------------------------------------------------------------------
 
 struct native {
@@ -201,7 +248,8 @@ static void put_native(struct output *o, const struct resolver *resolver, const 
             .build = n->frame.build,
             .offset = n->frame.address,
             .inlined = name.inlined,
-            .folded = folded,
+            .folded = folded || merge_is_header(span_of(name.file)) ||
+                      (!known && in_packages(n->frame.path)),
         };
         if (!known) break;
     } while (++i);
@@ -251,7 +299,18 @@ static bool is_runtime(const struct merged_frame *f) {
     return !f->python && (is_start_name(f->function) || role_of_module(f->module) == ROLE_RUNTIME);
 }
 
+// A call of CUDA's and what is inside it. A line of the program's inside would be of a callback.
+static void fold_api(struct merged_frame *frame, unsigned count) {
+    unsigned inside = 0;
+    for (unsigned i = 0; i < count; i++) {
+        if (!frame[i].folded && (frame[i].python || frame[i].file.length)) break;
+        if (is_api(&frame[i])) inside = i + 1;
+    }
+    for (unsigned i = 0; i < inside; i++) frame[i].folded = true;
+}
+
 static void fold(struct merged_frame *frame, unsigned count, bool has_python) {
+    fold_api(frame, count);
     // The outer end, where threads and programs begin. A program without symbols does not tell the
     // name of its _start.
     unsigned end = count;
@@ -284,8 +343,7 @@ unsigned merge_frames(struct resolver *resolver, const struct arena *arena,
 }
 
 static bool is_library_code(struct span file) {
-    return holds(file, "/site-packages/") || holds(file, "/dist-packages/") ||
-           holds(file, "/lib/python3") || begins(file, "<");
+    return in_packages(file) || holds(file, "/lib/python3") || begins(file, "<");
 }
 
 int merge_where(const struct merged_frame *frames, unsigned count) {

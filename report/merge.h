@@ -15,7 +15,8 @@ struct merged_frame {
     struct span function, file;
     uint32_t line; // 0 = not known
     bool python;
-    // The interpreter's own, the loader's, ours: folded away unless everything is asked for.
+    // The interpreter's own, the loader's, ours, what CUDA and the C++ library do inside: folded
+    // away unless everything is asked for.
     bool folded;
     // Of native frames:
     bool inlined; // into the next frame
@@ -34,5 +35,9 @@ unsigned merge_frames(struct resolver *resolver, const struct arena *arena,
 // Which of them stands for the whole stack: the innermost of the program's own Python code, else
 // of any code that is not folded. -1: there is none.
 int merge_where(const struct merged_frame *frames, unsigned count);
+
+// Is it a file of the CUDA toolkit's or the C++ library's inline code (cuda_runtime.h, <vector>)?
+// A frame there is folded: it is not the program's own, though it is part of the program's module.
+bool merge_is_header(struct span file);
 
 #endif

@@ -17,11 +17,12 @@
 #include <unistd.h>
 
 static const char help[] =
-    "Usage: memwatch report [OPTION]... FILE|DIR|PID\n"
+    "Usage: memwatch report [OPTION]... FILE|DIR|PID...\n"
     "\n"
     "Shows what was recorded. FILE is a ledger, also of a process that still runs, or\n"
     "a JSON report. DIR is a folder of them: a line for each and totals. PID is a\n"
-    "process, running or dead, whose ledger or report can be found.\n"
+    "process, running or dead, whose ledger or report can be found. Several\n"
+    "are shown one after another.\n"
     "\n"
     "      --format FORMAT  text (default) or json\n"
     "      --sort KEY       by what sites are sorted: live (default), peak,\n"
@@ -44,7 +45,8 @@ static const char help[] =
 
 struct options {
     bool json, check, sweep;
-    const char *output, *subject, *debug_dir;
+    const char *output, *debug_dir;
+    char *const *subject; // until NULL
     struct view view;
 };
 
@@ -122,10 +124,10 @@ static int read_command_line(int argc, char **argv, struct options *o) {
             return fail(EXIT_USAGE, "report: wrong argument '%s'; see `memwatch report --help`",
                         argv[optind - 1]);
     }
-    if (optind + 1 != argc)
-        return fail(EXIT_USAGE, "report: one FILE, DIR or PID is needed; see `memwatch report "
-                                "--help`");
-    o->subject = argv[optind];
+    if (optind == argc)
+        return fail(EXIT_USAGE,
+                    "report: a FILE, DIR or PID is needed; see `memwatch report --help`");
+    o->subject = argv + optind;
     return -1;
 }
 
@@ -264,23 +266,35 @@ static enum exit_code report_folder(FILE *out, const char *folder, const struct 
 
 // ---- the command ----------------------------------------------------------------------------
 
-static enum exit_code report_subject(FILE *out, const struct options *o) {
+static enum exit_code report_subject(FILE *out, const char *subject, const struct options *o) {
     struct stat st;
     char path[PATH_MAX], *end;
-    if (!o->subject) return EXIT_USAGE;
-    if (stat(o->subject, &st) == 0)
-        return S_ISDIR(st.st_mode) ? report_folder(out, o->subject, o)
-                                   : report_file(out, o->subject, o);
+    if (stat(subject, &st) == 0)
+        return S_ISDIR(st.st_mode) ? report_folder(out, subject, o) : report_file(out, subject, o);
     errno = 0;
-    long pid = strtol(o->subject, &end, 10);
+    long pid = strtol(subject, &end, 10);
     if (*end || errno || pid <= 0 || pid > INT_MAX)
         return (enum exit_code)fail(EXIT_NOTHING,
-                                    "%s: no such file or folder, and not a process id", o->subject);
+                                    "%s: no such file or folder, and not a process id", subject);
     if (source_find(pid, path, sizeof path)) return report_file(out, path, o);
     return (enum exit_code)fail(EXIT_NOTHING,
                                 "no ledger and no report of process %ld: give the file, or set "
                                 "MEMWATCH_LEDGER_DIR or MEMWATCH_DIR as for the process",
                                 pid);
+}
+
+// The worst of what became of each: one that cannot be read does not hide the others.
+static enum exit_code report_subjects(FILE *out, const struct options *o) {
+    enum exit_code worst = EXIT_OK;
+    bool shown = false;
+    if (!o->subject) return EXIT_USAGE;
+    for (char *const *subject = o->subject; *subject; subject++) {
+        if (shown) fputs("\n", out);
+        enum exit_code code = report_subject(out, *subject, o);
+        shown = code <= EXIT_FINDING;
+        if (code > worst) worst = code;
+    }
+    return worst;
 }
 
 int cmd_report(int argc, char **argv) {
@@ -289,7 +303,7 @@ int cmd_report(int argc, char **argv) {
     if (code >= 0) return code;
     FILE *out = o.output ? fopen(o.output, "we") : stdout;
     if (!out) return fail(EXIT_USAGE, "report: cannot write %s: %s", o.output, strerror(errno));
-    code = report_subject(out, &o);
+    code = report_subjects(out, &o);
     // A full disk shows late.
     bool written = !ferror(out) && fflush(out) == 0;
     if (o.output && fclose(out) != 0) written = false;

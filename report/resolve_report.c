@@ -4,6 +4,7 @@
 // stripped there, and their debug files be here. A report tells of each native frame its object
 // file, build and offset, which is all that is needed.
 #include "emit_parts.h"
+#include "merge.h"
 
 #include <stdlib.h>
 #include <string.h>
@@ -25,6 +26,10 @@ static bool frame_of(const cJSON *frame, struct native_frame *out, unsigned char
     return true;
 }
 
+static bool is_header(const struct name *name) {
+    return name->file && merge_is_header((struct span){name->file, strlen(name->file)});
+}
+
 static cJSON *renamed(const cJSON *frame, const struct name *name) {
     cJSON *copy = cJSON_CreateObject(), *member;
     json_add_text(copy, "kind", "native");
@@ -40,6 +45,7 @@ static cJSON *renamed(const cJSON *frame, const struct name *name) {
         if (member) cJSON_AddItemToObject(copy, kept[i], cJSON_Duplicate(member, true));
     }
     if (name->inlined) json_add_bool(copy, "inlined", true);
+    if (is_header(name) && !json_is_true(frame, "folded")) json_add_bool(copy, "folded", true);
     return copy;
 }
 
@@ -53,13 +59,16 @@ static cJSON *renamed_frames(const cJSON *frames, const struct naming *naming, c
         struct native_frame native;
         struct name name;
         unsigned char id[64];
-        unsigned names = 0;
-        if (old++ == *where) moved = now;
+        unsigned names = 0, headers = 0; // of its functions, the innermost ones
+        bool here = old++ == *where;
         if (frame_of(frame, &native, id)) {
             uint32_t question = resolver_ask(naming->resolver, &native, cwd);
-            for (; resolver_name(naming->resolver, question, names, &name); names++)
+            for (; resolver_name(naming->resolver, question, names, &name); names++) {
                 cJSON_AddItemToArray(list, renamed(frame, &name));
+                if (headers == names && is_header(&name)) headers++;
+            }
         }
+        if (here) moved = now + (headers < names ? headers : 0);
         if (!names) cJSON_AddItemToArray(list, cJSON_Duplicate(frame, true));
         now += names ? names : 1;
     }

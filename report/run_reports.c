@@ -65,6 +65,7 @@ static bool settle(struct journal *list, bool monitors, uint64_t ms) {
         enum fate fate = e->failed ? DONE : fate_of(e, monitors, ms);
         pending |= fate == PENDING;
         if (fate != ABANDONED) continue;
+        if (!e->watched) journal_note(e->ledger, NULL); // that it is of this run (capture.h)
         struct rendered rendered;
         enum exit_code code = render_ledger(e->ledger, RENDER_FINAL, &rendered);
         if (code == EXIT_OK)

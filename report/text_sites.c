@@ -18,6 +18,8 @@
 #define CHAIN      8 // frames shown of a stack
 #define INNERMOST  3 // of them, where the stack is deep
 #define FRAME_TEXT 1024
+#define PLACE_TEXT 768
+#define WHOLE      180 // columns of a frame that is not shortened, but what is absurd
 
 // ---- what is told of a site or a group ------------------------------------------------------
 
@@ -155,27 +157,54 @@ static bool is_python(const cJSON *frame) {
     return kind && !strcmp(kind, "python");
 }
 
-// "train.py:42 in Model.forward", "alloc.cpp:7 in grow (libpool.so)", "libpool.so+0x1234".
-static const char *frame_text(const struct picture *p, const cJSON *frame, char out[FRAME_TEXT]) {
+// The end of a path in `room` columns, if it can be from a folder on: ".../examples/bindings.py".
+static void shorten_path(const char *path, unsigned room, char out[PLACE_TEXT]) {
+    const char *base = basename_of(path), *at = path, *dots = "";
+    if (fit_columns(path) > room) {
+        do at = strchr(at + 1, '/');
+        while (at && at + 1 < base && (!strncmp(at, "/../", 4) || 3 + fit_columns(at) > room));
+        bool folders = at && at + 1 < base;
+        if (folders) dots = "...";
+        path = folders ? at : base;
+    }
+    if (!*dots && fit_columns(path) > room) {
+        dots = "...";
+        while (fit_columns(path) + 3 > room) path++;
+        while (((unsigned char)*path & 0xc0) == 0x80) path++;
+    }
+    snprintf(out, PLACE_TEXT, "%s%s", dots, path);
+}
+
+// "train.py:42 in Model.forward", "alloc.cpp:7 in grow (libpool.so)", "libpool.so+0x1234". Where
+// `width` columns are not enough, folders are left out, then the end of the function: the number of
+// a line, or an offset, never is.
+static const char *frame_text(const struct picture *p, const cJSON *frame, unsigned width,
+                              char out[FRAME_TEXT]) {
     const char *function = json_text(frame, "function"), *file = json_text(frame, "file"),
                *module = json_text(frame, "module"), *offset = json_text(frame, "offset");
-    char place[256] = "", code[256] = "";
+    char place[PLACE_TEXT], number[32] = "", tail[512] = "", code[128] = "";
     uint64_t line = json_u64(frame, "line");
-    if (file && line)
-        snprintf(place, sizeof place, "%s:%" PRIu64, short_file(p, file), line);
-    else if (file)
-        snprintf(place, sizeof place, "%s", short_file(p, file));
+    const char *path = file ? short_file(p, file) : NULL;
     bool foreign = module && (!p->exe || strcmp(module, p->exe) != 0);
     if (foreign) snprintf(code, sizeof code, " (%s)", basename_of(module));
-    if (function)
-        snprintf(out, FRAME_TEXT, "%s%s%s%s", place, *place ? " in " : "", function, code);
-    else if (*place)
-        snprintf(out, FRAME_TEXT, "%s%s", place, code);
-    else if (is_python(frame))
-        snprintf(out, FRAME_TEXT, "unknown Python code");
-    else
-        snprintf(out, FRAME_TEXT, "%s+%s", module ? basename_of(module) : "code in no file",
-                 offset ? offset : "?");
+    if (function || path)
+        snprintf(tail, sizeof tail, "%s%s%s", path && function ? " in " : "",
+                 function ? function : "", code);
+    if (path && line) snprintf(number, sizeof number, ":%" PRIu64, line);
+    if (!path && !function && !is_python(frame)) {
+        path = module ? basename_of(module) : "code in no file";
+        snprintf(number, sizeof number, "+%s", offset ? offset : "?");
+    }
+    if (!path) {
+        snprintf(out, FRAME_TEXT, "%s", function ? tail : "unknown Python code");
+        return out;
+    }
+    unsigned base = fit_columns(basename_of(path)) + fit_columns(number), end = fit_columns(tail);
+    // The beginning of a name, if no more than that, with the dots of its own.
+    if (base + end > width && base + strlen(" in name...") > width) *tail = '\0', end = 0;
+    unsigned room = base + end > width && end ? base : width - end;
+    shorten_path(path, room - fit_columns(number), place);
+    if (snprintf(out, FRAME_TEXT, "%s%s%s", place, number, tail) < 0) *out = '\0';
     return out;
 }
 
@@ -186,10 +215,11 @@ static const cJSON *where_of(const cJSON *site) {
     return cJSON_GetArrayItem(frames, (int)where);
 }
 
-static const char *site_text(const struct picture *p, const cJSON *site, char out[FRAME_TEXT]) {
+static const char *site_text(const struct picture *p, const cJSON *site, unsigned width,
+                             char out[FRAME_TEXT]) {
     const cJSON *where = where_of(site);
     const char *api = json_text(site, "api");
-    if (where) return frame_text(p, where, out);
+    if (where) return frame_text(p, where, width, out);
     snprintf(out, FRAME_TEXT, "%s%s", json_is_true(site, "overflow") ? "further sites of " : "",
              api ? api : "other calls");
     return out;
@@ -201,7 +231,8 @@ const char *site_label(const cJSON *report, int64_t index, char out[FIT_TEXT]) {
     const cJSON *sites = json_get(report, "sites"), *site;
     char text[FRAME_TEXT];
     site = index >= 0 && index < INT32_MAX ? cJSON_GetArrayItem(sites, (int)index) : NULL;
-    return cJSON_IsObject(site) ? fit(out, site_text(&p, site, text), SITE_WIDTH) : NULL;
+    return cJSON_IsObject(site) ? fit(out, site_text(&p, site, SITE_WIDTH, text), SITE_WIDTH)
+                                : NULL;
 }
 
 #define DEVICE_TEXT 32
@@ -299,7 +330,7 @@ static void print_chain(FILE *out, const struct picture *p, const struct row *r)
                            : json_is_true(frame, "approximate") ? " [line approximate]"
                                                                 : "";
         unsigned width = 74 - (unsigned)strlen(note);
-        fprintf(out, "      %s%s\n", fit(cut, frame_text(p, frame, text), width), note);
+        fprintf(out, "      %s%s\n", fit(cut, frame_text(p, frame, width, text), width), note);
     }
     print_left_out(out, &left_out);
     if (json_is_true(r->site, "stack_cut")) fputs("      ... (the stack was deeper)\n", out);
@@ -320,7 +351,7 @@ static char *visible_key(const struct picture *p, const cJSON *site) {
     fprintf(stream, "%s\n%s\n%" PRId64 "\n%d", api ? api : "", space ? space : "",
             json_i64(site, "device"), json_is_true(site, "overflow"));
     cJSON_ArrayForEach(frame, json_get(site, "frames")) if (!json_is_true(frame, "folded"))
-        fprintf(stream, "\n%s", frame_text(p, frame, text));
+        fprintf(stream, "\n%s", frame_text(p, frame, WHOLE, text));
     fclose(stream);
     return key;
 }
@@ -332,7 +363,7 @@ static char *key_of(const struct picture *p, const cJSON *site) {
                *module = json_text(where, "module");
     char text[FRAME_TEXT];
     if (p->view->group == GROUP_SITE) return visible_key(p, site);
-    if (!where) return strdup(site_text(p, site, text));
+    if (!where) return strdup(site_text(p, site, WHOLE, text));
     switch (p->view->group) {
     case GROUP_MODULE:
         snprintf(text, sizeof text, "%s",
@@ -341,12 +372,12 @@ static char *key_of(const struct picture *p, const cJSON *site) {
                                   : "code in no file");
         break;
     case GROUP_FUNCTION:
-        if (!function) return strdup(frame_text(p, where, text));
+        if (!function) return strdup(frame_text(p, where, WHOLE, text));
         const char *in = is_python(where) ? file : module;
         snprintf(text, sizeof text, "%s (%s)", function, in ? short_file(p, in) : "?");
         break;
     default:
-        frame_text(p, where, text);
+        frame_text(p, where, WHOLE, text);
     }
     return strdup(text);
 }
@@ -378,7 +409,9 @@ static void print_rows(FILE *out, const struct picture *p, struct row *row, size
     for (size_t i = 0; i < shown; i++) {
         // The end of a long path says more than its beginning.
         const char *name = row[i].key;
+        char text[FRAME_TEXT];
         size_t n = strlen(name);
+        if (p->view->group == GROUP_LINE) name = site_text(p, row[i].site, NAME_WIDTH, text);
         if (p->view->group == GROUP_MODULE && n > NAME_WIDTH) name = short_file(p, name);
         print_row(out, p, &row[i], name);
     }
@@ -390,7 +423,7 @@ static void print_by_site(FILE *out, const struct picture *p, struct row *row, s
     print_heading(out, "site", p->view);
     for (size_t i = 0; i < shown; i++) {
         char text[FRAME_TEXT];
-        print_row(out, p, &row[i], site_text(p, row[i].site, text));
+        print_row(out, p, &row[i], site_text(p, row[i].site, NAME_WIDTH, text));
         print_call(out, &row[i]);
         print_chain(out, p, &row[i]);
     }

@@ -4,10 +4,10 @@
 # tests of `memwatch report`.
 
 FUZZED := $(addprefix report/,reader.c messages.c frames.c model.c check.c json.c emit_json.c \
-            emit_sites.c emit_messages.c emit_text.c text_sites.c text_findings.c view.c merge.c resolver.c resolve_report.c \
-            symbolize.c debug_files.c source.c summary.c places.c owner.c process.c units.c \
-            findings.c recognise.c known_errors.c corruption.c forked.c kb.c advice.c \
-            advice_json.c advice_numbers.c paragraph.c) $(wildcard knowledge/*.c)
+            emit_sites.c emit_messages.c emit_text.c text_sites.c text_findings.c view.c merge.c \
+            resolver.c resolve_report.c symbolize.c debug_files.c source.c summary.c places.c \
+            owner.c process.c units.c findings.c recognise.c known_errors.c corruption.c forked.c \
+            kb.c advice.c advice_json.c advice_numbers.c paragraph.c) $(wildcard knowledge/*.c)
 FUZZ_FLAGS := -O1 -g -fno-omit-frame-pointer -fsanitize=address,undefined -fno-sanitize-recover=all
 ALL += $(B)/tests/fuzz/fuzz_reader $(B)/tests/fuzz/make_ledger
 

@@ -7,7 +7,7 @@ import sys
 
 import pytest
 
-from conftest import clean_environment, needs_plain_build, wait_for
+from conftest import SANITIZE, clean_environment, needs_plain_build, wait_for
 from test_hazards import HAZARDS, assert_true_to_the_books, command, run_twice
 
 MIB = 1 << 20
@@ -52,6 +52,7 @@ def test_a_signal_handler_that_allocates_is_shown_with_what_it_interrupted(run_w
     assert_seen(report, "allocate", "handle", "be_interrupted", "interrupt", "main")
 
 
+@pytest.mark.skipif("address" in SANITIZE, reason="its frames need more than the smallest stack")
 def test_a_thread_with_the_smallest_stack_there_is(run_watched):
     report = run(run_watched, "stack_places tiny")
     assert_seen(report, "allocate", "allocate_in_a_thread")

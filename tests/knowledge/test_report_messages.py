@@ -9,7 +9,8 @@ import sys
 
 import pytest
 
-from conftest import BUILD, MEMWATCH, clean_environment, load_report, report_schema, wait_for
+from conftest import BUILD, MEMWATCH, clean_environment, load_report, report_schema
+from conftest import sanitizer_runtimes, wait_for
 
 MIB, GIB = 1 << 20, 1 << 30
 PRINTS = BUILD / "tests" / "hazards" / "prints"
@@ -59,6 +60,7 @@ def run(tmp_path):
             (tmp_path / name).mkdir(exist_ok=True)
         environment = {
             **clean_environment(),
+            "LD_PRELOAD": ":".join(sanitizer_runtimes()),
             "MEMWATCH_DIR": str(tmp_path / "reports"),
             "MEMWATCH_LEDGER_DIR": str(tmp_path / "ledgers"),
             "TMPDIR": str(tmp_path),
@@ -125,6 +127,7 @@ def test_an_impossible_number_is_explained_fact_and_guess_apart(watch):
 
 
 FAILING = "allocate(5 << 20)\nassert allocate(64 << 30) == 2\n"
+ASK = "allocate(3 << 20)\nassert cuda.cuMemGetInfo_v2(ctypes.byref(free), ctypes.byref(total)) == 0\n"
 
 
 def test_text_and_return_code_that_agree_are_one_error_and_more_certain(watch):
@@ -180,6 +183,26 @@ def test_what_was_printed_before_a_kill_is_there(watch):
     result = watch(f"allocate(3 << 20)\nsay({OOM!r})\nos.kill(os.getpid(), signal.SIGKILL)")
     assert result.report["process"]["exit"]["kind"] == "signal"
     assert found(result.report, "known_error")[0]["knowledge"] == [OOM_RECORD]
+
+
+UNLIMITED = (
+    "Creating BFCArena for CudaPinned with following configs: initial_chunk_size_bytes: 1048576 "
+    "max_dead_bytes_per_chunk: 134217728 initial_growth_chunk_size_bytes: 2097152 "
+    "memory limit: 18446744073709551615 arena_extend_strategy: 0"
+)
+
+
+def test_the_largest_number_where_it_means_unlimited_is_only_a_note(watch):
+    report = watch(f"allocate(1)\nsay({UNLIMITED!r})").report
+    (note,) = report["findings"]
+    assert (note["type"], note["severity"]) == ("known_error", "note")
+
+
+def test_what_matters_most_comes_first(watch):
+    code = f"{ASK}say({UNLIMITED!r})\nsay({MPS!r})"
+    report = watch(code, env={"SIMGPU_LIE": "free=64G"}).report
+    severities = [finding["severity"] for finding in report["findings"]]
+    assert severities == ["error", "warning", "warning", "note"]
 
 
 # --- what is kept ------------------------------------------------------------------------------
@@ -279,9 +302,6 @@ def test_of_a_long_run_the_first_and_the_last_text_are_seen(run):
 
 # --- what the driver told ----------------------------------------------------------------------
 
-ASK = "allocate(3 << 20)\nassert cuda.cuMemGetInfo_v2(ctypes.byref(free), ctypes.byref(total)) == 0\n"
-
-
 def test_a_clean_program_has_no_findings(watch, run_watched):
     report = watch(f"{ASK}say('epoch 1: loss 0.25, 12.0 GiB used')").report
     assert report["devices"][0]["memory_info"]["total_bytes"] == 16 * GIB
@@ -350,6 +370,7 @@ if child:
     (child,) = [r for r in result.reports.values() if r["process"]["pid"] != result.pid]
     (corruption,) = found(child, "counter_corruption")
     assert any(e["what"] == "fork" for e in corruption["evidence"])
+    assert any("state of the parent" in (e["text"] or "") for e in corruption["evidence"])
     assert result.report["findings"] == []
     alone = watch(f"allocate(1)\nsay({MPS!r})").report
     assert not any(e["what"] == "fork" for e in found(alone, "counter_corruption")[0]["evidence"])

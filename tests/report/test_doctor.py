@@ -8,7 +8,8 @@ import subprocess
 
 
 import pytest
-from conftest import DEPS, LIBRARY, MEMWATCH, SIMGPU, clean_environment, sanitizer_runtimes
+from conftest import DEPS, LIBRARY, MEMWATCH, SANITIZE, SIMGPU
+from conftest import clean_environment, sanitizer_runtimes
 
 COMPILER = os.environ.get("CC", "cc").split()
 
@@ -134,9 +135,10 @@ def test_a_program_with_the_shared_runtime(doctor, compile):
 
 
 def test_a_program_with_the_static_runtime_also_when_stripped(doctor, compile):
-    archives = [SIMGPU / "libcudart_static.a", *DEPS.glob("**/libcudart_static.a")]
+    archives = [SIMGPU / "libcudart_static.a", *(DEPS / "deps").glob("**/libcudart_static.a")]
+    libraries = ["-ldl", "-lpthread", "-lrt", "-lm", *([f"-fsanitize={SANITIZE}"] if SANITIZE else [])]
     for archive in archives:
-        program = compile(CALLS_RUNTIME, archive, "-ldl", "-lpthread", "-lrt", "-lm")
+        program = compile(CALLS_RUNTIME, archive, *libraries)
         for strip in (False, True):
             if strip:
                 subprocess.run(["strip", program], check=True)

@@ -206,7 +206,7 @@ def test_signals_of_the_process_group_do_not_stop_the_copying(start, tmp_path):
 def test_the_copying_process_holds_nothing_but_what_it_copies(start, tmp_path):
     process = start("sh", "-c", "echo ready; sleep 20")
     read_line(process)
-    (copier,) = copiers_of(tmp_path)
+    (copier,) = wait_for(lambda: copiers_of(tmp_path), "copying process")
     files = [os.readlink(fd) for fd in pathlib.Path(f"/proc/{copier}/fd").iterdir()]
     assert len(files) == 4
     assert sum(file.startswith("pipe:") for file in files) == 2
@@ -215,11 +215,10 @@ def test_the_copying_process_holds_nothing_but_what_it_copies(start, tmp_path):
 
 
 def test_the_report_waits_for_what_has_not_been_copied_yet(start, tmp_path):
-    code = f"{GPU}allocate(1)\nprint('ready', flush=True)\ninput()\nos.system('echo last words >&2')"
+    code = f"{GPU}allocate(1)\nprint(os.getpid(), flush=True)\ninput()\nos.system('echo last words >&2')"
     process = start(PYTHON, "-c", code, stdin=subprocess.PIPE)
-    assert read_line(process) == "ready"
-    (copier,) = copiers_of(tmp_path)
-    (program,) = pathlib.Path(f"/proc/{process.pid}/task/{process.pid}/children").read_text().split()
+    program = read_line(process)
+    (copier,) = wait_for(lambda: copiers_of(tmp_path), "copying process")
     os.kill(copier, signal.SIGSTOP)
     try:
         process.stdin.write(b"\n")

@@ -251,6 +251,44 @@ def test_a_deep_stack_shows_its_innermost_frames_and_the_program_s_own(large, as
     assert len([line for line in everything if line.startswith("      ")]) == 40
 
 
+@pytest.mark.parametrize("file, function, shown", [
+    ("/home/ada/train.py", "Model.forward", "train.py:1234 in Model.forward"),
+    ("/work/build/run/../../examples/loop.py", "f", ".../examples/loop.py:1234 in f"),
+    ("/work/build/run/../../examples/bindings.py", "call", "bindings.py:1234 in call"),
+    ("examples/train_host.c", "allocate_batch", "train_host.c:1234 in alloca..."),
+    ("/x/a_file_with_a_long_name.py", "call", "...le_with_a_long_name.py:1234"),
+    ("/x/a_file_with_a_very_very_long_name.py", "call", "...very_very_long_name.py:1234"),
+    (None, None, "...-x86_64-linux-gnu.so+0x1233"),
+])
+@pytest.mark.parametrize("option", ["site", "line"])
+def test_a_line_s_number_is_never_cut(file, function, shown, option, sample, as_json, as_text,
+                                      tmp_path):
+    report = as_json(sample)
+    report["process"]["cwd"] = "/work/build/run"
+    site = report["sites"][0]
+    site["frames"] = [{**site["frames"][site["where"]], "file": file, "function": function,
+                       "line": 1234}]
+    site["where"] = 0
+    if not file:
+        module = "/v/site-packages/cydriver.cpython-311-x86_64-linux-gnu.so"
+        site["frames"][0].update(kind="native", line=None, module=module, build_id="",
+                                 offset="0x1233")
+    kept = tmp_path / "kept.json"
+    kept.write_text(json.dumps(report))
+    assert names(as_text(kept, f"--group-by={option}"))[0] == shown
+
+
+def test_several_reports_are_shown_one_after_another(sample, large, memwatch):
+    one, other = (memwatch("report", path).stdout for path in (sample, large))
+    done = memwatch("report", sample, large)
+    assert (done.returncode, done.stdout) == (0, f"{one}\n{other}")
+    done = memwatch("report", sample, "/nonexistent", large)
+    assert done.returncode == 4 and "/nonexistent" in done.stderr
+    assert one in done.stdout and other in done.stdout
+    none = memwatch("report")
+    assert none.returncode == 2 and "FILE, DIR or PID is needed" in none.stderr
+
+
 @pytest.mark.parametrize("arguments, told", [
     (["--sort", "size"], "live, peak, allocated, failed or age"),
     (["--group-by", "stack"], "site, line, function, thread, device or module"),
@@ -362,6 +400,32 @@ def test_names_of_rust_are_readable(tmp_path, run_watched):
     program = build("rust_names.c", tmp_path / "rust")
     functions = [frame["function"] for frame in only_site(run_watched([program]).report)["frames"]]
     assert functions[:2] == ["model::layer::forward", "model::train"]
+
+
+@needs_plain_build
+def test_a_call_through_an_inline_header_is_the_program_s(tmp_path, run_watched):
+    """As cudaMalloc<int> of cuda_runtime.h."""
+    headers = tmp_path / "cuda-13.0" / "include"
+    headers.mkdir(parents=True)
+    (headers / "typed.h").write_text(
+        "#include <cuda.h>\n"
+        "template <class T> CUresult typed(T *p, size_t n) { return cuMemAlloc(p, n); }\n")
+    source, program = tmp_path / "train.cpp", tmp_path / "train"
+    source.write_text(
+        "#include <functional>\n#include <typed.h>\n"
+        "static CUdeviceptr block;\n"
+        "static void train() { if (typed(&block, 4096)) __builtin_trap(); }\n"
+        "int main() {\n"
+        "    CUcontext c;\n"
+        "    if (cuInit(0) || cuDevicePrimaryCtxRetain(&c, 0) || cuCtxSetCurrent(c)) return 2;\n"
+        "    std::function<void()> call = train;\n"
+        "    call();\n"
+        "    return 0;\n"
+        "}\n")
+    subprocess.run([*CXX, "-O0", "-g", source, "-o", program, "-I", headers, *CUDA], check=True)
+    site = only_site(run_watched([program]).report)
+    assert shown(site) == ["train:4", "main:9"]
+    assert site["frames"][site["where"]]["function"] == "train"
 
 
 # --- separate debug files -----------------------------------------------------------------------

@@ -263,6 +263,12 @@ static void what_a_traceback_shows_of_the_source_is_not_a_message(void **state) 
           "    raise Error(\"CUDA out of memory. Tried to allocate 1 GiB (GPU 0\")\n"
           "CUDA out of memory. Tried to allocate nothing\n");
     assert_int_equal(hits, 0);
+    // A source line as wide as a page does not go on in the message below it.
+    add("test/code", "templates", "result{:60}E_NO_MEMORY");
+    match("  File \"train.py\", line 3, in step\n"
+          "    raise RuntimeError(f\"{function.__name__}{arguments}: {result.name}\")\n"
+          "RuntimeError: allocate(8589934592,): E_NO_MEMORY\n");
+    assert_int_equal(hits, 0);
 }
 
 static void words_are_found_whole(void **state) {

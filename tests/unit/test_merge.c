@@ -32,8 +32,31 @@ static const char *const names[] = {"cudaMalloc",
                                     "_TAIL_CALL_CALL_FUNCTION",
                                     "_PyEval_EvalFrameDefault.cold",
                                     "Pyramid_build",
+                                    "cudaMalloc<int>",
+                                    "cudaMallocOrDie",
+                                    "std::vector",
+                                    "train",
                                     NULL};
-enum { MALLOC, EVAL, VECTORCALL, EMPTY, START, MAIN, TAIL, COLD, PYRAMID, NAMELESS };
+enum {
+    MALLOC,
+    EVAL,
+    VECTORCALL,
+    EMPTY,
+    START,
+    MAIN,
+    TAIL,
+    COLD,
+    PYRAMID,
+    TYPED,
+    OR_DIE,
+    VECTOR,
+    TRAIN,
+    NAMELESS
+};
+static const char *const files[NAMELESS] = {[TYPED] = "/opt/toolkit/include/cuda_runtime.h",
+                                            [OR_DIE] = "/work/check.cpp",
+                                            [VECTOR] = "/usr/include/c++/12/bits/stl_vector.h",
+                                            [TRAIN] = "/work/train.cpp"};
 
 uint32_t resolver_ask(struct resolver *resolver, const struct native_frame *frame,
                       const char *cwd) {
@@ -50,7 +73,8 @@ bool resolver_name(const struct resolver *resolver, uint32_t question, unsigned 
     assert_true(index < sizeof names / sizeof names[0]);
     if (i || !names[index]) return false;
     // As symbolize.c: a clone has the name of what it is cloned from.
-    *out = (struct name){.function = index == COLD ? names[EVAL] : names[index], .line = 7};
+    *out = (struct name){
+        .function = index == COLD ? names[EVAL] : names[index], .file = files[index], .line = 7};
     return true;
 }
 
@@ -255,6 +279,61 @@ static void the_program_s_own_line_stands_for_the_stack(void **state) {
     assert_int_equal(merge_where(merged, count), 0);
 }
 
+static void what_cuda_and_headers_do_inside_is_folded(void **state) {
+    (void)state;
+    // A cudart linked into the program: by names; the toolkit's inline code: by file.
+    merge(PYTHON(),
+          NATIVE({"/work/program", NAMELESS}, {"/work/program", MALLOC}, {"/work/program", TYPED},
+                 {"/work/program", VECTOR}, {"/work/program", TRAIN}),
+          0);
+    assert_string_equal(words, "[?] [cudaMalloc] [cudaMalloc<int>] [std::vector] train");
+    assert_int_equal(merge_where(merged, count), 4);
+    // The program's own function may be called as if it were CUDA's.
+    merge(PYTHON(), NATIVE({"/work/program", MALLOC}, {"/work/program", OR_DIE}), 0);
+    assert_string_equal(words, "[cudaMalloc] cudaMallocOrDie");
+    // A callback is the program's, whoever called it.
+    merge(PYTHON(), NATIVE({"/work/program", TRAIN}, {"/work/program", MALLOC}), 0);
+    assert_string_equal(words, "train cudaMalloc");
+    // Nothing else is there.
+    merge(PYTHON(), NATIVE({"/work/program", MALLOC}), 0);
+    assert_string_equal(words, "cudaMalloc");
+    // A package's module without names, with Python above it.
+#define BINDINGS "/usr/lib/python3/site-packages/cuda/cydriver.cpython-311-x86_64-linux-gnu.so"
+    merge(PYTHON("call+"), NATIVE({BINDINGS, NAMELESS}, {BINDINGS, EMPTY}, {EXE, EVAL}), 0);
+    assert_string_equal(words, "[?] at::empty call [_PyEval_EvalFrameDefault]");
+}
+
+static void headers_are_told_from_the_program_s_files(void **state) {
+    (void)state;
+    static const struct {
+        const char *file;
+        bool header;
+    } cases[] = {
+        {"/usr/local/cuda/include/cuda_runtime.h", true},
+        {"/usr/local/cuda-12.4/targets/x86_64-linux/include/cuda/std/span", true},
+        {"/home/ada/deps/cuda13/include/cooperative_groups.h", true},
+        {"/opt/hpc/cuda/12.4/include/cufft.h", true},
+        {"/opt/cccl/thrust/thrust/detail/vector_base.h", true},
+        {"/usr/include/thrust/device_vector.h", true},
+        {"/usr/include/c++/12/bits/stl_vector.h", true},
+        {"/opt/conda/lib/gcc/x/12/../../../../include/c++/12/memory", true},
+        {"/usr/lib/llvm-14/include/c++/v1/vector", true},
+        {"bits/stl_vector.h", true},
+        {"/v/lib/python3.11/site-packages/torch/include/ATen/ops/empty.h", true},
+        {"/home/ada/cuda-app/include/pool.h", false},
+        {"/home/ada/cuda/train.cu", false},
+        {"/home/ada/thrust/main.cpp", false},
+        {"/home/ada/include/cuda/pool.h", false},
+        {"/home/ada/c++/train.cpp", false},
+        {"train.cpp", false},
+        {"", false},
+    };
+    for (size_t i = 0; i < sizeof cases / sizeof cases[0]; i++) {
+        struct span span = {cases[i].file, strlen(cases[i].file)};
+        if (merge_is_header(span) != cases[i].header) fail_msg("%s", cases[i].file);
+    }
+}
+
 #define TEST(name) cmocka_unit_test_setup_teardown(name, set_up, tear_down)
 
 int main(void) {
@@ -268,6 +347,8 @@ int main(void) {
         TEST(a_stack_of_one_kind_is_what_it_is),
         TEST(plumbing_is_folded_where_it_tells_nothing),
         TEST(the_program_s_own_line_stands_for_the_stack),
+        TEST(what_cuda_and_headers_do_inside_is_folded),
+        TEST(headers_are_told_from_the_program_s_files),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

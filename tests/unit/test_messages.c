@@ -191,7 +191,7 @@ static void a_text_that_looks_like_a_message_is_text(void **state) {
 // So large that a copy of it takes longer than a message.
 #define LARGE (256u << 10)
 
-static volatile bool stop;
+static atomic_bool stop;
 static char *shared; // the ring, mapped
 
 // As the library writes, with texts that tell whether they are whole.

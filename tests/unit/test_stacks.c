@@ -42,6 +42,10 @@ void mw_python_find(struct mw_level *level) {
     mw_python_ready = true;
 }
 
+void mw_python_inherit(struct mw_level *level) {
+    mw_python_find(level);
+}
+
 unsigned mw_python_walk(struct mw_python_frame *frames, unsigned limit, unsigned *flags) {
     assert_true(python_count <= limit);
     memcpy(frames, python_frames, python_count * sizeof *frames);

@@ -198,6 +198,17 @@ static void escaped_characters_are_themselves(void **state) {
     DIFFERS("1.5", "1x5");
 }
 
+static void a_template_may_have_to_begin_or_end_a_line(void **state) {
+    (void)state;
+    MATCHES("^[{}: ]E_NO_MEMORY$", "before\nE_NO_MEMORY\nafter");
+    MATCHES("^[{}: ]E_NO_MEMORY$", "open: E_NO_MEMORY");
+    DIFFERS("^[{}: ]E_NO_MEMORY$", "if (x == E_NO_MEMORY)");
+    DIFFERS("^[{}: ]E_NO_MEMORY$", "  E_NO_MEMORY = 2,");
+    DIFFERS("^[{}: ]E_NO_MEMORY$", "case E_NO_MEMORY");
+    MATCHES("costs ^5$ or more", "it costs ^5$ or more"); // anywhere else they are themselves
+    MATCHES("it costs 5\\$", "it costs 5$ or more");
+}
+
 static void literals_are_what_every_match_contains(void **state) {
     (void)state;
     static const struct {
@@ -337,6 +348,7 @@ int main(void) {
         cmocka_unit_test(optional_parts_take_their_blank_with_them),
         cmocka_unit_test(alternatives_hold_fields_and_may_be_empty),
         cmocka_unit_test(escaped_characters_are_themselves),
+        cmocka_unit_test(a_template_may_have_to_begin_or_end_a_line),
         cmocka_unit_test(literals_are_what_every_match_contains),
         cmocka_unit_test(what_is_no_template_is_refused_with_place_and_reason),
         cmocka_unit_test(literals_of_imported_expressions_are_found),
