@@ -68,6 +68,12 @@ struct plan {
     volatile int failed;
 };
 
+// Past every `_exit` that somebody wraps (a sanitizer's runtime does, and draws its balance there):
+// it would run in our memory, which is the watched program's.
+static _Noreturn void leave(int status) {
+    for (;;) syscall(SYS_exit_group, status);
+}
+
 // What the exec'ed program must not inherit: dispositions other than the default (ignored signals
 // survive exec), the blocked mask, low descriptors of the watched program.
 static int become_companion(void *argument) {
@@ -93,14 +99,14 @@ static int become_companion(void *argument) {
     dup2(0, 2);
     execve(p->program, p->arguments, p->environment);
     p->failed = errno;
-    _exit(127);
+    leave(127);
 }
 
 static int start_companion(void *argument) {
     struct plan *p = argument;
     if (raw_clone(become_companion, p->inner_stack_top, CLONE_VM | CLONE_VFORK, p) < 0)
         p->failed = errno;
-    _exit(0);
+    leave(0);
 }
 
 // The environment as the program was started with: its array is never freed or moved, while another

@@ -259,7 +259,7 @@ void relay_start(struct relay *r, bool insist) {
     struct copier c = {.in = -1, .orders = -1, .capture.fd = -1};
     *r = (struct relay){.end = -1, .orders = -1};
     bool started = make_ends(r, &c, insist) && make_files(r, &c) &&
-                   (start_copier(&c) || pass(r, "no process: %s", strerror(errno)));
+                   (start_copier(&c) || pass(r, "no process could be started"));
     close_if(&c.in);
     close_if(&c.orders);
     close_if(&c.capture.fd);

@@ -113,7 +113,8 @@ def clean_environment():
     if SANITIZE:
         # What the tests do on purpose (crash, leak) stays what it is without the sanitizer.
         options = "detect_leaks=0:handle_segv=0:handle_abort=0:handle_sigbus=0:exitcode=66"
-        environment["ASAN_OPTIONS"] = environment["TSAN_OPTIONS"] = options
+        environment["ASAN_OPTIONS"] = options
+        environment["TSAN_OPTIONS"] = f"{options}:suppressions={ROOT}/tests/tsan.supp"
         environment["UBSAN_OPTIONS"] = "halt_on_error=1:print_stacktrace=1"
     return environment
 

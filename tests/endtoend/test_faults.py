@@ -683,6 +683,9 @@ def run_counting(run_watched, command, mode, folder):
     return run_watched(["python3", "-c", COUNT_PROCESSES, *command], mode=mode, cwd=folder)
 
 
+@pytest.mark.skipif(
+    SANITIZE == "thread", reason="its runtime cannot be preloaded into other programs"
+)
 @pytest.mark.parametrize("name", ORDINARY)
 def test_a_program_without_gpu_use_has_no_file_thread_or_process_of_ours(
     run_watched, tmp_path, name

@@ -114,6 +114,7 @@ def test_another_tools_wrappers_keep_their_place(run_watched, kind, order):
     compare_with_books(result.report, result.books)
 
 
+@pytest.mark.skipif(SANITIZE == "thread", reason="its runtime calls the wrapper before it is set up")
 def test_a_wrapper_behind_us_finds_the_function_behind_itself(run_watched):
     """RTLD_NEXT means: behind the caller. We must not come to be the caller."""
     argv = [HAZARDS / "door_absent"]

@@ -4,7 +4,7 @@ programs take unusual turns, and threads and processes may end in the middle of 
 
 import pytest
 
-from conftest import BUILD, SIMGPU, compare_with_books
+from conftest import BUILD, SANITIZE, SIMGPU, compare_with_books
 
 HAZARDS = BUILD / "tests" / "hazards"
 MIB, GIB = 1 << 20, 1 << 30
@@ -82,6 +82,7 @@ def test_eighty_gibibytes_and_a_driver_that_lies_about_them(run_watched, lie):
 # --- threads and processes that end ------------------------------------------------------------
 
 
+@pytest.mark.skipif(SANITIZE == "thread", reason="its runtime hangs when cancelled at any instruction")
 def test_threads_cancelled_at_any_instruction_leave_a_ledger_that_can_be_read(run_watched):
     environment = {"LD_LIBRARY_PATH": SIMGPU / "null"}
     result = run_watched(command("cancelled"), env=environment, timeout=30)

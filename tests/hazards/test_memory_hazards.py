@@ -5,7 +5,7 @@ say, number by number."""
 
 import pytest
 
-from conftest import BUILD, compare_with_books, load_report, wait_for
+from conftest import BUILD, SANITIZE, compare_with_books, load_report, wait_for
 
 MIB = 1 << 20
 HAZARDS = BUILD / "tests" / "hazards"
@@ -90,6 +90,8 @@ def assert_true_to_the_books(report, books, in_flight=0):
 
 @pytest.mark.parametrize("hazard", HAZARDOUS)
 def test_nothing_is_lost_and_nothing_is_changed(run_watched, hazard):
+    if hazard == "late_frees" and SANITIZE == "thread":
+        pytest.skip("its runtime has left a thread before the last destructors of the thread's data")
     environment = HAZARDOUS[hazard]
     alone = run_watched(command(hazard), env=environment, mode="none")
     watched = run_watched(command(hazard), env=environment)

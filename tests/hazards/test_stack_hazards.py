@@ -58,6 +58,9 @@ def test_a_thread_with_the_smallest_stack_there_is(run_watched):
     assert_seen(report, "allocate", "allocate_in_a_thread")
 
 
+@pytest.mark.skipif(
+    SANITIZE == "thread", reason="its runtime has left a thread before the last of its destructors"
+)
 def test_destructors_of_thread_data_that_run_when_ours_has_run(run_watched):
     report = run(run_watched, "stack_places destructor")
     assert_seen(report, "allocate", "at_thread_exit")

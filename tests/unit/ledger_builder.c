@@ -458,8 +458,9 @@ static void sample_messages(struct builder *b, uint32_t tid) {
         "total capacity of 16.00 GiB of which 15.00 GiB is free. Including non-PyTorch memory, "
         "this process has 10.05 MiB memory in use. Of the allocated memory 3.00 MiB is allocated "
         "by PyTorch, and 7.00 MiB is reserved by PyTorch but unallocated.\n",
-        "RuntimeError: MPS backend out of memory (MPS allocated: 1.49 GiB, other allocations: "
-        "67108914.49 GiB, max allowed: 30.19 GiB). Tried to allocate 9.19 MiB on private pool.\n"};
+        ("RuntimeError: MPS backend out of memory (MPS allocated: 1.49 GiB, other allocations: "
+         "67108914.49 GiB, max allowed: 30.19 GiB). Tried to allocate 9.19 MiB on private "
+         "pool.\n")};
     builder_ring(b, 4096, 3 * 4096 - 200);
     struct mw_message m = {.live_device = 10 << 20, .live_host = 12345, .tid = tid};
     for (unsigned i = 0; i < sizeof texts / sizeof texts[0]; i++) {
