@@ -433,7 +433,7 @@ enum mw_level_state {
 };
 struct mw_level {
     _Atomic uint32_t state; // enum mw_level_state; stored after the words
-    char words[124];        // what it is ("CPython 3.11.7", "libunwind"), or the reason
+    char words[124];        // what it is ("CPython 3.11.7"), or the reason
 };
 static_assert(sizeof(struct mw_level) == 128, "");
 
