@@ -566,8 +566,9 @@ void mw_failed(const struct mw_birth *b, uint32_t result, bool allocation) {
     struct mw_header *h = mw_ledger;
     struct mw_thread *t = mw_thread_block();
     unsigned account = MW_ACCOUNTS - 1;
+    uint32_t stack = mw_stack_here(), site = 0;
     if (allocation) {
-        uint32_t site = mw_site_of(b, mw_stack_here());
+        site = mw_site_of(b, stack);
         struct mw_cell *c = cell_for(site);
         if (c) tally(&c->failed, 1);
         account = mw_site_at(site)->account % MW_ACCOUNTS;
@@ -590,5 +591,7 @@ void mw_failed(const struct mw_birth *b, uint32_t result, bool allocation) {
     mw_set(&f->account, (uint16_t)account);
     mw_set(&f->thread, self.index);
     mw_set(&f->tid, mw_get(&t->tid));
+    mw_set(&f->site, allocation ? site + 1 : 0);
+    mw_set(&f->stack, stack);
     atomic_store_explicit(&f->sequence, 2 * ordinal + 2, memory_order_release);
 }

@@ -384,7 +384,8 @@ struct mw_failure {
     _Atomic uint16_t api, driver_api;
     _Atomic uint16_t account, thread;
     _Atomic uint32_t tid;
-    uint64_t reserved[1];
+    _Atomic uint32_t site;  // index + 1; 0 = not an allocation, or not told
+    _Atomic uint32_t stack; // as in struct mw_site, also of what is not an allocation
 };
 static_assert(sizeof(struct mw_failure) == 72, "");
 

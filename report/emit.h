@@ -47,6 +47,8 @@ unsigned fit_columns(const char *fitted); // how many it takes
 // site; else `out`, in at most SITE_WIDTH columns.
 #define SITE_WIDTH 60
 const char *site_label(const cJSON *report, int64_t index, char out[FIT_TEXT]);
+// The line that made a failed call of the report; NULL if no line of it is known.
+const char *failure_label(const cJSON *report, const cJSON *failure, char out[FIT_TEXT]);
 
 // `text` in lines of 80 columns, each indented, with control characters replaced.
 void print_wrapped(FILE *out, const char *text, unsigned indent);

@@ -446,7 +446,20 @@ static const char *result_name(uint32_t result, bool runtime) {
     return NULL;
 }
 
-static void add_failure(cJSON *failures, const struct model *m, const struct mw_failure *f) {
+// The stack is its site's, if that is listed.
+static void add_failing_stack(cJSON *failure, const struct model *m, const struct mw_failure *f,
+                              const int *position, struct resolver *resolver) {
+    uint32_t site = m->failure_site[f - header_of(m)->failure];
+    int listed = site == MODEL_NO_SITE ? -1 : position[site];
+    if (listed >= 0)
+        json_add_i64(failure, "site", listed);
+    else
+        json_add_null(failure, "site");
+    emit_stack(failure, m, resolver, listed >= 0 ? MW_NO_STACK : f->stack);
+}
+
+static void add_failure(cJSON *failures, const struct model *m, const struct mw_failure *f,
+                        const int *position, struct resolver *resolver) {
     const struct mw_header *h = header_of(m);
     int api = f->api < m->apis ? f->api : -1, driver = f->driver_api < m->apis ? f->driver_api : -1;
     bool runtime = driver >= 0 && m->api[driver].layer == MW_LAYER_RUNTIME;
@@ -477,17 +490,24 @@ static void add_failure(cJSON *failures, const struct model *m, const struct mw_
     else
         json_add_null(failure, "device_free_bytes");
     json_add_u64(failure, "tid", f->tid);
+    add_failing_stack(failure, m, f, position, resolver);
 }
 
-// The ring holds the last ones; oldest first.
-static void add_failures(cJSON *report, const struct model *m) {
+// The ring holds the last ones; oldest first. listed[i] gets where the ring's i-th stands in the
+// report's list; -1 = it does not.
+static void add_failures(cJSON *report, const struct model *m, const int *position,
+                         struct resolver *resolver, int listed[MW_FAILURES]) {
     const struct mw_header *h = header_of(m);
     uint64_t total = h->failures_total, first = total > MW_FAILURES ? total - MW_FAILURES : 0;
     json_add_u64(report, "failures_total", total);
     cJSON *failures = json_add_array(report, "failures");
+    int n = 0;
+    for (unsigned i = 0; i < MW_FAILURES; i++) listed[i] = -1;
     for (uint64_t ordinal = first; ordinal - first < MW_FAILURES && ordinal != total; ordinal++) {
         const struct mw_failure *f = failure_at(h, ordinal);
-        if (f) add_failure(failures, m, f);
+        if (!f) continue;
+        add_failure(failures, m, f, position, resolver);
+        listed[ordinal % MW_FAILURES] = n++;
     }
 }
 
@@ -619,7 +639,7 @@ static void add_ledger(cJSON *report, const struct model *m, const struct check 
 
 cJSON *report_document(const struct model *m, const struct check *c, const char *path, bool alive,
                        const struct naming *naming) {
-    int *position = allocate(m->sites, sizeof *position);
+    int *position = allocate(m->sites, sizeof *position), failure_position[MW_FAILURES];
     cJSON *report = cJSON_CreateObject();
     json_add_text(report, "schema", MEMWATCH_SCHEMA);
     cJSON *memwatch = json_add_object(report, "memwatch");
@@ -633,9 +653,9 @@ cJSON *report_document(const struct model *m, const struct check *c, const char 
     emit_sites(report, m, naming, position);
     add_threads(report, m);
     add_blocks(report, m, position);
-    add_failures(report, m);
+    add_failures(report, m, position, naming->resolver, failure_position);
     emit_messages(report, m);
-    emit_findings(report, m, path, position);
+    emit_findings(report, m, path, position, failure_position);
     add_coverage(report, m, naming->resolver);
     add_ledger(report, m, c, path);
     free(position);

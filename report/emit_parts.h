@@ -21,8 +21,13 @@ void emit_held(cJSON *object, const struct held *held);
 #define SITES_LISTED 1000u // the rest is summed up: a report must not grow without bound
 
 // Adds `sites` and `sites_omitted` to a report. position[i] gets where model site i stands in the
-// list; -1 = it does not. The resolver will have been asked about their frames.
+// list; -1 = it does not. The resolver will have been asked about their frames and those of
+// failures.
 void emit_sites(cJSON *report, const struct model *m, const struct naming *naming, int *position);
+
+// Adds a stack to an object: `frames`, `where`, `stack_cut`, `stack_unsure`.
+void emit_stack(cJSON *object, const struct model *m, struct resolver *resolver,
+                uint32_t reference);
 
 // Adds `modules` to an object: where the names of native frames come from, and where not.
 void emit_modules(cJSON *object, const struct resolver *resolver);

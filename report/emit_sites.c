@@ -98,8 +98,8 @@ static void add_frame(cJSON *frames, const struct merged_frame *f, bool approxim
     if (f->folded) json_add_bool(frame, "folded", true);
 }
 
-static void add_stack(cJSON *site, const struct model *m, struct resolver *resolver,
-                      uint32_t reference) {
+void emit_stack(cJSON *object, const struct model *m, struct resolver *resolver,
+                uint32_t reference) {
     static struct merged_frame merged[MERGED_MOST];
     const struct mw_stack *stack = stack_at(&m->arena, reference);
     unsigned flags = stack ? stack->flags : 0, n = 0;
@@ -109,13 +109,18 @@ static void add_stack(cJSON *site, const struct model *m, struct resolver *resol
         where = merge_where(merged, n);
     }
     if (where >= 0)
-        json_add_i64(site, "where", where);
+        json_add_i64(object, "where", where);
     else
-        json_add_null(site, "where");
-    json_add_bool(site, "stack_cut", flags & (MW_STACK_PYTHON_CUT | MW_STACK_NATIVE_CUT));
-    json_add_bool(site, "stack_unsure", flags & MW_STACK_UNSURE);
-    cJSON *frames = json_add_array(site, "frames");
+        json_add_null(object, "where");
+    json_add_bool(object, "stack_cut", flags & (MW_STACK_PYTHON_CUT | MW_STACK_NATIVE_CUT));
+    json_add_bool(object, "stack_unsure", flags & MW_STACK_UNSURE);
+    cJSON *frames = json_add_array(object, "frames");
     for (unsigned i = 0; i < n; i++) add_frame(frames, &merged[i], flags & MW_STACK_APPROXIMATE);
+}
+
+static void ask_names(const struct model *m, struct resolver *resolver, uint32_t reference) {
+    const struct mw_stack *stack = stack_at(&m->arena, reference);
+    if (stack) merge_ask(resolver, &m->arena, stack, m->reader.header.cwd);
 }
 
 // ---- sites ----------------------------------------------------------------------------------
@@ -151,7 +156,7 @@ static void add_site(cJSON *sites, const struct model *m, struct resolver *resol
     emit_time_if(site, "oldest_block", m, s->oldest_ms != UINT64_MAX, s->oldest_ms * 1000000);
     add_lifetimes(site, s);
     json_add_bool(site, "overflow", s->overflow);
-    add_stack(site, m, resolver, s->stack);
+    emit_stack(site, m, resolver, s->stack);
 }
 
 static void add_omitted(cJSON *report, const struct model_site *const *site, unsigned count) {
@@ -179,10 +184,9 @@ void emit_sites(cJSON *report, const struct model *m, const struct naming *namin
     struct sorting by = {m, naming->sort};
     qsort_r(order, n, sizeof *order, compare_sites, &by);
     unsigned listed = n < SITES_LISTED ? n : SITES_LISTED;
-    for (unsigned i = 0; i < listed; i++) {
-        const struct mw_stack *stack = stack_at(&m->arena, order[i]->stack);
-        if (stack) merge_ask(naming->resolver, &m->arena, stack, m->reader.header.cwd);
-    }
+    for (unsigned i = 0; i < listed; i++) ask_names(m, naming->resolver, order[i]->stack);
+    for (unsigned i = 0; i < MW_FAILURES; i++)
+        ask_names(m, naming->resolver, m->reader.header.failure[i].stack);
     resolver_run(naming->resolver, naming->limit_ms);
     cJSON *sites = json_add_array(report, "sites");
     for (unsigned i = 0; i < listed; i++) {

@@ -283,6 +283,8 @@ static void print_failures(FILE *out, const cJSON *report) {
             fputs("\n", out);
         else if (json_text(failure, "key"))
             fprintf(out, "    of %s\n", fit(api, json_text(failure, "key"), 20));
+        char label[FIT_TEXT];
+        if (failure_label(report, failure, label)) fprintf(out, "    at %s\n", label);
     }
 }
 

@@ -26,6 +26,7 @@ cJSON *finding_new(cJSON *findings, const char *type, enum severity severity, do
     json_add_text(f, "explanation", words->explanation);
     json_add_text(f, "hypothesis", words->hypothesis);
     json_add_array(f, "evidence");
+    json_add_null(f, "failure");
     json_add_array(f, "sites");
     json_add_array(f, "knowledge");
     json_add_array(f, "do");
@@ -112,6 +113,12 @@ void finding_top_sites(cJSON *finding, const struct inquiry *q, uint64_t live_th
     qsort(sites, n, sizeof *sites, heaviest_first);
     for (unsigned i = 0; i < n && i < TOP_SITES; i++) json_add_i64(list, NULL, sites[i].position);
     free(sites);
+}
+
+void finding_failure(cJSON *finding, const struct inquiry *q, const struct mw_failure *call) {
+    int listed = q->failure_position[call - q->m->reader.header.failure];
+    if (listed >= 0)
+        cJSON_ReplaceItemInObjectCaseSensitive(finding, "failure", cJSON_CreateNumber(listed));
 }
 
 // ---- records --------------------------------------------------------------------------------
@@ -260,10 +267,11 @@ static cJSON *sorted(cJSON *findings) {
     return all;
 }
 
-void emit_findings(cJSON *report, const struct model *m, const char *ledger, const int *position) {
+void emit_findings(cJSON *report, const struct model *m, const char *ledger, const int *position,
+                   const int *failure_position) {
     struct recognition recognition;
     recognise(m, &recognition);
-    struct inquiry q = {m, ledger, position, &recognition, cJSON_CreateArray()};
+    struct inquiry q = {m, ledger, position, failure_position, &recognition, cJSON_CreateArray()};
     find_known_errors(&q);
     find_counter_corruption(&q);
     uint64_t found = (uint64_t)cJSON_GetArraySize(q.findings), omitted = recognition.left_out;

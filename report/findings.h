@@ -19,8 +19,9 @@
 // What the functions that look for findings are given.
 struct inquiry {
     const struct model *m;
-    const char *ledger;  // path
-    const int *position; // where each site stands in the report; -1: it does not
+    const char *ledger;          // path
+    const int *position;         // where each site stands in the report; -1: it does not
+    const int *failure_position; // likewise each of the header's failures
     const struct recognition *recognition;
     cJSON *findings;
 };
@@ -54,6 +55,8 @@ void finding_stated(cJSON *finding, const char *what, const char *text, uint64_t
 // The sites that hold most device memory, or, if most of what was live then is gone, held most at
 // their peak.
 void finding_top_sites(cJSON *finding, const struct inquiry *q, uint64_t live_then);
+// The failed call that it is about.
+void finding_failure(cJSON *finding, const struct inquiry *q, const struct mw_failure *call);
 // Refers to a record, with what it says helps and does not.
 void finding_knowledge(cJSON *finding, const struct record *record);
 // The device that a message or call speaks of, as the driver described it to the program. -1: the
@@ -66,7 +69,8 @@ void find_known_errors(const struct inquiry *q);       // known_errors.c
 void find_counter_corruption(const struct inquiry *q); // corruption.c
 
 // Adds `findings`, `findings_omitted` and `knowledge` to a report.
-void emit_findings(cJSON *report, const struct model *m, const char *ledger, const int *position);
+void emit_findings(cJSON *report, const struct model *m, const char *ledger, const int *position,
+                   const int *failure_position);
 
 // Adds `messages` and `messages_omitted` (emit_messages.c).
 void emit_messages(cJSON *report, const struct model *m);

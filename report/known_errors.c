@@ -91,7 +91,10 @@ static void add_error(const struct inquiry *q, const struct recognised *r) {
         .hypothesis = record_text(&record->cause.hypothesis, LANGUAGE_EN)};
     cJSON *f = finding_new(q->findings, "known_error", r->severity, confidence_of(r), &words);
     if (r->evidence & EVIDENCE_TEXT) add_message(f, r);
-    if (r->call) add_call(f, q->m, r);
+    if (r->call) {
+        add_call(f, q->m, r);
+        finding_failure(f, q, r->call);
+    }
     if (!strcmp(record->category, "out_of_memory")) {
         finding_device(f, q->m, device_of(r, q->m));
         finding_top_sites(f, q,

@@ -411,6 +411,15 @@ static void note_header_times(struct model *m) {
     for (unsigned i = 0; i < MW_CONTEXTS; i++) note_time(m, h->context[i].ended_ns);
 }
 
+// As the header has them now.
+static void place_failures(struct reading *g) {
+    for (unsigned i = 0; i < MW_FAILURES; i++) {
+        uint32_t raw = g->m->reader.header.failure[i].site - 1; // 0 - 1 is no index
+        bool known = raw < g->r->count[MW_CHUNK_SITES] && g->site_of[raw] != NOWHERE;
+        g->m->failure_site[i] = known ? g->site_of[raw] : MODEL_NO_SITE;
+    }
+}
+
 static bool read_once(struct reading *g) {
     struct model *m = g->m;
     uint32_t tables[READER_KINDS];
@@ -423,6 +432,7 @@ static bool read_once(struct reading *g) {
     if (reader_refresh(g->r) != READER_OK) return false;
     bool grown = memcmp(tables, g->r->count, sizeof tables) != 0;
     memcpy(g->r->count, tables, sizeof tables);
+    place_failures(g);
     messages_read(g->r, &m->messages);
     g->events = 0;
     if (!walk_threads(g, look_again)) return false;

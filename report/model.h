@@ -70,6 +70,7 @@ struct model_block {
     uint32_t place;        // index into model.place
 };
 #define LARGEST_BLOCKS 100u
+#define MODEL_NO_SITE  UINT32_MAX
 
 struct model {
     struct reader reader; // closed; its header stays
@@ -81,6 +82,7 @@ struct model {
     struct mw_api *api;      // names terminated
     struct arena arena;      // what the sites' stacks refer to
     struct messages messages;
+    uint32_t failure_site[MW_FAILURES]; // of the header's failures: index into site; MODEL_NO_SITE
     unsigned accounts, sites, threads, places, apis;
     uint64_t calls[MW_APIS];                    // of each entry point
     struct model_block largest[LARGEST_BLOCKS]; // sorted, largest first

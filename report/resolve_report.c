@@ -49,7 +49,7 @@ static cJSON *renamed(const cJSON *frame, const struct name *name) {
     return copy;
 }
 
-// The frames of a site with the names that are known now. *where moves along.
+// The frames of a site or failure with the names that are known now. *where moves along.
 static cJSON *renamed_frames(const cJSON *frames, const struct naming *naming, const char *cwd,
                              int64_t *where) {
     cJSON *list = cJSON_CreateArray();
@@ -76,29 +76,38 @@ static cJSON *renamed_frames(const cJSON *frames, const struct naming *naming, c
     return list;
 }
 
-static void rename_site(cJSON *site, const struct naming *naming, const char *cwd) {
-    int64_t where = json_is_number(site, "where") ? json_i64(site, "where") : -1;
-    cJSON *frames = renamed_frames(json_get(site, "frames"), naming, cwd, &where);
-    cJSON_ReplaceItemInObjectCaseSensitive(site, "frames", frames);
-    if (where >= 0)
-        cJSON_ReplaceItemInObjectCaseSensitive(site, "where", cJSON_CreateNumber((double)where));
-}
-
-void report_resolve(cJSON *report, const struct naming *naming) {
-    cJSON *sites = cJSON_GetObjectItemCaseSensitive(report, "sites"), *site;
-    cJSON *coverage = cJSON_GetObjectItemCaseSensitive(report, "coverage");
-    cJSON *symbols = cJSON_GetObjectItemCaseSensitive(coverage, "symbols");
-    const char *cwd = json_text(json_get(report, "process"), "cwd");
+static void ask_names(const cJSON *item, const struct naming *naming, const char *cwd) {
     const cJSON *frame;
-    if (!cwd) cwd = "";
-    cJSON_ArrayForEach(site, sites) cJSON_ArrayForEach(frame, json_get(site, "frames")) {
+    cJSON_ArrayForEach(frame, json_get(item, "frames")) {
         struct native_frame native;
         unsigned char id[64];
         if (frame_of(frame, &native, id)) resolver_ask(naming->resolver, &native, cwd);
     }
+}
+
+static void rename_frames(cJSON *item, const struct naming *naming, const char *cwd) {
+    int64_t where = json_is_number(item, "where") ? json_i64(item, "where") : -1;
+    cJSON *frames = renamed_frames(json_get(item, "frames"), naming, cwd, &where);
+    cJSON_ReplaceItemInObjectCaseSensitive(item, "frames", frames);
+    if (where >= 0)
+        cJSON_ReplaceItemInObjectCaseSensitive(item, "where", cJSON_CreateNumber((double)where));
+}
+
+void report_resolve(cJSON *report, const struct naming *naming) {
+    static const char *const lists[] = {"sites", "failures"}; // of what has a stack
+    enum { LISTS = sizeof lists / sizeof lists[0] };
+    cJSON *coverage = cJSON_GetObjectItemCaseSensitive(report, "coverage");
+    cJSON *symbols = cJSON_GetObjectItemCaseSensitive(coverage, "symbols");
+    const char *cwd = json_text(json_get(report, "process"), "cwd");
+    cJSON *item;
+    if (!cwd) cwd = "";
+    for (int i = 0; i < LISTS; i++)
+        cJSON_ArrayForEach(item, json_get(report, lists[i])) ask_names(item, naming, cwd);
     resolver_run(naming->resolver, naming->limit_ms);
-    cJSON_ArrayForEach(site, sites) if (cJSON_IsArray(json_get(site, "frames")))
-        rename_site(site, naming, cwd);
+    for (int i = 0; i < LISTS; i++)
+        cJSON_ArrayForEach(item, cJSON_GetObjectItemCaseSensitive(
+                                     report, lists[i])) if (cJSON_IsArray(json_get(item, "frames")))
+            rename_frames(item, naming, cwd);
     if (!cJSON_IsObject(symbols)) return;
     cJSON_DeleteItemFromObjectCaseSensitive(symbols, "complete");
     cJSON_DeleteItemFromObjectCaseSensitive(symbols, "modules");

@@ -114,20 +114,62 @@ static void print_evidence(FILE *out, const cJSON *finding) {
         print_numbers(out, all, sources[i]);
 }
 
+// The line that made the call which failed.
+static void print_caller(FILE *out, const cJSON *report, const cJSON *finding) {
+    char label[FIT_TEXT], text[FIT_TEXT + 16];
+    int64_t index = json_i64(finding, "failure");
+    if (!json_is_number(finding, "failure") || index < 0 || index > INT32_MAX) return;
+    const cJSON *failure = cJSON_GetArrayItem(json_get(report, "failures"), (int)index);
+    if (!failure_label(report, failure, label)) return;
+    snprintf(text, sizeof text, "called by %s", label);
+    labelled(out, "", text);
+}
+
+// Sites that read alike, as two calls in one line do, or one line reached by several ways.
+struct holder {
+    char label[FIT_TEXT];
+    uint64_t live, peak;
+    unsigned sites;
+};
+#define HOLDERS 8
+
+static void add_holder(struct holder *all, int *count, const cJSON *report, int64_t index) {
+    struct holder h = {.sites = 1};
+    if (!site_label(report, index, h.label)) return;
+    const cJSON *site = cJSON_GetArrayItem(json_get(report, "sites"), (int)index);
+    h.live = json_u64(site, "live_bytes");
+    h.peak = json_u64(site, "peak_bytes");
+    int i = 0;
+    while (i < *count && strcmp(all[i].label, h.label) != 0) i++;
+    if (i == HOLDERS) return;
+    if (i == *count) {
+        all[(*count)++] = h;
+        return;
+    }
+    all[i].live += h.live;
+    all[i].peak += h.peak;
+    all[i].sites++;
+}
+
 static void print_holders(FILE *out, const cJSON *report, const cJSON *finding) {
+    struct holder all[HOLDERS];
     struct line l = {.length = 0};
     const cJSON *index;
+    int count = 0;
     cJSON_ArrayForEach(index, json_get(finding, "sites")) {
-        char label[FIT_TEXT], bytes[BYTES_TEXT];
         int64_t i = cJSON_IsNumber(index) ? (int64_t)index->valuedouble : -1;
         if (cJSON_IsRaw(index)) i = strtoll(index->valuestring, NULL, 10);
-        if (!site_label(report, i, label)) continue;
-        const cJSON *site = cJSON_GetArrayItem(json_get(report, "sites"), (int)i);
-        uint64_t live = json_u64(site, "live_bytes");
+        add_holder(all, &count, report, i);
+    }
+    for (int i = 0; i < count; i++) {
+        const struct holder *h = &all[i];
+        char bytes[BYTES_TEXT], stacks[32] = "";
         append(&l, l.length ? "; " : "held by ", 10);
-        append(&l, label, LINE);
-        append(&l, live ? " (" : " (at its peak ", 20);
-        append(&l, bytes_text(live ? live : json_u64(site, "peak_bytes"), bytes), 40);
+        append(&l, h->label, LINE);
+        append(&l, h->live ? " (" : h->sites > 1 ? " (at its peak at most " : " (at its peak ", 24);
+        append(&l, bytes_text(h->live ? h->live : h->peak, bytes), 40);
+        if (h->sites > 1) snprintf(stacks, sizeof stacks, ", by %u stacks", h->sites);
+        append(&l, stacks, sizeof stacks);
         append(&l, ")", 1);
     }
     if (l.length) labelled(out, "", l.text);
@@ -211,6 +253,7 @@ static void print_finding(FILE *out, const cJSON *report, const cJSON *finding) 
     fputs("\n", out);
     labelled(out, severity ? severity : "", title ? title : "?");
     print_evidence(out, finding);
+    print_caller(out, report, finding);
     print_holders(out, report, finding);
     if (explanation) {
         // The arithmetic of a number is told in full.

@@ -235,6 +235,20 @@ const char *site_label(const cJSON *report, int64_t index, char out[FIT_TEXT]) {
                                 : NULL;
 }
 
+const char *failure_label(const cJSON *report, const cJSON *failure, char out[FIT_TEXT]) {
+    const cJSON *site = failure;
+    if (json_is_number(failure, "site")) {
+        int64_t index = json_i64(failure, "site");
+        if (index < 0 || index > INT32_MAX) return NULL;
+        site = cJSON_GetArrayItem(json_get(report, "sites"), (int)index);
+    }
+    const struct view view = VIEW_DEFAULT;
+    const struct picture p = look_at(report, &view);
+    const cJSON *where = where_of(site);
+    char text[FRAME_TEXT];
+    return where ? fit(out, frame_text(&p, where, SITE_WIDTH, text), SITE_WIDTH) : NULL;
+}
+
 #define DEVICE_TEXT 32
 static const char *device_text(const cJSON *object, char out[DEVICE_TEXT]) {
     int64_t device = json_i64(object, "device");

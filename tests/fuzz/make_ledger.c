@@ -66,6 +66,9 @@ static void many_sites(struct builder *b, unsigned count) {
         builder_alloc(b, thread, site, place, MW_CLASS_ADDRESS, 0x7f0000000000 + i * UINT64_C(4096),
                       1000 * (i + 1), 1000 * (i + 1));
     }
+    // At the smallest site and the largest but one.
+    builder_fail(b, thread, 1, UINT64_C(1) << 40, 2);
+    builder_fail(b, thread, count, UINT64_C(1) << 40, 2);
 }
 
 static void told(struct builder *b, char **figure) {

@@ -251,6 +251,47 @@ def test_a_deep_stack_shows_its_innermost_frames_and_the_program_s_own(large, as
     assert len([line for line in everything if line.startswith("      ")]) == 40
 
 
+def test_a_failed_call_has_its_stack_though_its_site_is_not_listed(large, as_json, memwatch):
+    report = as_json(large)
+    unlisted, listed = report["failures"]
+    assert unlisted["site"] is None
+    frame = unlisted["frames"][unlisted["where"]]
+    assert (frame["function"], frame["line"]) == ("Layer0.forward", 100)
+    assert len(unlisted["frames"]) >= 20
+    assert report["sites"][listed["site"]]["live_bytes"] == 2000 * 1000
+    assert listed["frames"] == []
+    text = memwatch("report", large).stdout
+    at = re.findall(r"^    at (.*)", text, re.MULTILINE)
+    assert at == ["layer0.py:100 in Layer0.forward", at[1]] and at[1].startswith("layer")
+    assert "called by layer" in text  # what the finding says of it
+    (failed, *_) = as_json(large, "--sort=failed")["failures"]
+    assert failed["site"] in (0, 1) and failed["frames"] == []
+
+
+def test_holders_of_one_line_are_told_together(sample, as_json, memwatch, tmp_path):
+    """One line reached by two ways is two sites; a reader of a finding wants the line's bytes."""
+    report = as_json(sample)
+    first, second, third = report["sites"][:3]
+    second.update(frames=first["frames"], where=first["where"])
+    (finding, *_) = report["findings"]
+    finding["sites"] = [0, 1, 2]
+    kept = tmp_path / "kept.json"
+
+    def held():
+        kept.write_text(json.dumps(report))
+        text = " ".join(memwatch("report", kept).stdout.split())
+        return re.search(r"held by (.*?\)); (cuMemCreate \(.*?\)) ", text).groups()
+
+    assert first["live_bytes"] + second["live_bytes"] == 10 * MIB and third["api"] == "cuMemCreate"
+    assert held() == ("train.py:42 in Model.forward (10.00 MiB, by 2 stacks)",
+                      "cuMemCreate (2.00 MiB)")
+    # Peaks of two sites need not have come together.
+    first.update(live_bytes=0, peak_bytes=10 * MIB)
+    second.update(live_bytes=0, peak_bytes=3 * MIB)
+    assert held()[0] == ("train.py:42 in Model.forward (at its peak at most 13.00 MiB, by 2 "
+                         "stacks)")
+
+
 @pytest.mark.parametrize("file, function, shown", [
     ("/home/ada/train.py", "Model.forward", "train.py:1234 in Model.forward"),
     ("/work/build/run/../../examples/loop.py", "f", ".../examples/loop.py:1234 in f"),
@@ -426,6 +467,38 @@ def test_a_call_through_an_inline_header_is_the_program_s(tmp_path, run_watched)
     site = only_site(run_watched([program]).report)
     assert shown(site) == ["train:4", "main:9"]
     assert site["frames"][site["where"]]["function"] == "train"
+
+
+# --- failed calls -------------------------------------------------------------------------------
+
+
+@needs_plain_build
+def test_a_failed_call_tells_the_line_that_made_it(tmp_path, run_watched, memwatch, as_json):
+    program = build("fails.c", tmp_path / "fails")
+    run = run_watched([program])
+    assert run.returncode == 0, run.stderr
+    lines = [line_of("fails.c", mark) for mark in ("too much", "some", "free")]
+    where = [f"fails.c:{line} in {function}" for line, function in
+             zip(lines, ("asks_for_too_much", "allocates", "frees"))]
+    too_much, some, free = run.report["failures"]
+    for failure, line in ((too_much, lines[0]), (some, lines[1])):
+        site = run.report["sites"][failure["site"]]
+        assert site["failed"] == 1 and failure["frames"] == []
+        assert site["frames"][site["where"]]["line"] == line
+    # A failed free is of no site: its stack is its own.
+    assert free["site"] is None
+    frees, main = shown(free)
+    assert frees == f"frees:{lines[2]}" and main.startswith("main:")
+    assert free["frames"][free["where"]]["function"] == "frees"
+
+    (path,) = (run.folder / "reports").glob("*.json")
+    text = memwatch("report", path).stdout
+    assert re.findall(r"^    at (.*)", text, re.MULTILINE) == where
+    finding = text.split("\nmemory ")[0]
+    assert f"called by {where[1]}" in finding or f"called by {where[0]}" in finding
+    by_failed = memwatch("report", "--sort=failed", path).stdout
+    first_two = re.findall(r"^(fails.c:\d+ in \S+) .* 1 +\S+", by_failed, re.MULTILINE)[:2]
+    assert len(first_two) == 2 and first_two[0].startswith(f"fails.c:{lines[1]}")
 
 
 # --- separate debug files -----------------------------------------------------------------------

@@ -347,6 +347,8 @@ void builder_fail(struct builder *b, unsigned thread, unsigned site, uint64_t as
     f->account = s->account;
     f->thread = (uint16_t)thread;
     f->tid = b->thread[thread].tid;
+    f->site = site + 1;
+    f->stack = s->stack;
 }
 
 // ---- messages -------------------------------------------------------------------------------
