@@ -1,0 +1,55 @@
+// SPDX-License-Identifier: Apache-2.0
+//
+// What the functions of a simulated companion library do (behaviours.def). They know no prototypes:
+// every parameter of an integer or pointer type arrives in a `long`, and floating-point ones, which
+// travel in registers of their own, are not counted. A NULL output is left alone, as the real
+// libraries do or, where they would not, to the caller's advantage.
+
+#ifndef SIMGPU_COMPANION_H
+#define SIMGPU_COMPANION_H
+
+#include <stddef.h>
+#include <stdint.h>
+#include <stdlib.h>
+#include <string.h>
+
+// Handles are compared and used as keys, so each has an address of its own.
+enum { COMPANION_HANDLE_BYTES = 64 };
+
+static inline void companion_handle(long out) {
+    if (out) *(void **)out = calloc(1, COMPANION_HANDLE_BYTES);
+}
+
+static inline void companion_handles(long out, long count) {
+    for (long i = 0; i < count; i++)
+        companion_handle(out + i * (long)sizeof(void *));
+}
+
+static inline void companion_free(long handle) {
+    free((void *)handle);
+}
+
+// For functions that take the address of the handle.
+static inline void companion_release(long address) {
+    if (!address) return;
+    free(*(void **)address);
+    *(void **)address = NULL;
+}
+
+static inline void companion_int(long out, int value) {
+    if (out) *(int *)out = value;
+}
+
+static inline void companion_size(long out, size_t value) {
+    if (out) *(size_t *)out = value;
+}
+
+static inline void companion_pointer(long out, long value) {
+    if (out) *(long *)out = value;
+}
+
+static inline void companion_zero(long out, size_t bytes) {
+    if (out) memset((void *)out, 0, bytes);
+}
+
+#endif

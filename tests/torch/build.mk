@@ -1,0 +1,31 @@
+# SPDX-License-Identifier: Apache-2.0
+#
+# PyTorch on the simulated GPU: an environment with its wheel, outside the tree, and the companion
+# libraries that the wheel needs, made for it (tests/simgpu/companions). `make torch` is all that
+# run-on-simgpu needs; nothing else depends on it.
+
+TORCH_VERSION ?= $(shell cat tests/torch/version)
+TORCH_HOME    ?= $(or $(XDG_CACHE_HOME),$(HOME)/.cache)/memwatch
+
+TORCH_ENV        := $(TORCH_HOME)/torch-$(TORCH_VERSION)
+TORCH_COMPANIONS := $(B)/simgpu/torch-$(TORCH_VERSION)
+COMPANIONS_SRC   := tests/simgpu/companions
+
+.PHONY: torch torch-built test-torch
+torch: $(DEPS_TEST) $(TORCH_ENV)/ready
+	$(SUBMAKE) torch-built
+
+torch-built: all $(B)/simgpu/libcuda.so.1 $(TORCH_COMPANIONS)/built \
+             $(addprefix $(B)/simgpu/libcudart.so.,11.0 12 13)
+
+test-torch: torch
+	$(BUILD_ENV) TORCH_VERSION=$(TORCH_VERSION) TORCH_HOME='$(TORCH_HOME)' \
+	    $(PYTHON) -m pytest -n $(JOBS) $(PYTEST_ARGS) tests/torch/check_*.py
+
+$(TORCH_ENV)/ready: tests/torch/environment tests/torch/requirements.txt
+	@tests/torch/environment $(TORCH_ENV) $(TORCH_VERSION)
+
+$(TORCH_COMPANIONS)/built: $(TORCH_ENV)/ready $(wildcard $(COMPANIONS_SRC)/*)
+	@rm -rf $(@D)
+	$(TORCH_ENV)/bin/python $(COMPANIONS_SRC)/generate.py --cc '$(CC)' --output $(@D) torch
+	@touch $@
