@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
-# The simulated GPU: libcuda.so.1 (driver/), the null driver for benchmarks, and by runtime/build.mk
-# libcudart. Everything derived from NVIDIA's headers is generated into $(B)/simgpu/driver/.
+# The simulated GPU: libcuda.so.1 (driver/), libnvidia-ml.so.1 (nvml/), the null driver for benchmarks,
+# and by runtime/build.mk libcudart. Everything derived from NVIDIA's headers is generated into $(B)/simgpu/driver/.
 
 SIM_SRC := tests/simgpu
 SIM_OUT := $(B)/simgpu
@@ -14,7 +14,7 @@ SIM_CFLAGS = $(WARN) $(CFLAGS) -fPIC -fvisibility=hidden -ftls-model=initial-exe
 SIM_LDFLAGS = -shared -pthread -Wl,-Bsymbolic -Wl,--no-undefined -Wl,-z,now -Wl,--as-needed
 SIM_GENERATE = python3 $(SIM_SRC)/generate.py --include $(CUDA13_INC) --preprocessed $(SIM_GEN)/cuda.i
 
-ALL += $(SIM_OUT)/libcuda.so.1 $(SIM_OUT)/libcuda.so $(SIM_OUT)/null/libcuda.so.1
+ALL += $(SIM_OUT)/libcuda.so.1 $(SIM_OUT)/libcuda.so $(SIM_OUT)/libnvidia-ml.so.1 $(SIM_OUT)/null/libcuda.so.1
 
 $(SIM_GEN)/cuda.i: $(CUDA13_INC)/cuda.h
 	@mkdir -p $(@D)
@@ -41,6 +41,11 @@ $(SIM_GEN)/nulldriver.o: tests/bench/nulldriver.c | $(SIM_GEN)/api.h
 
 $(SIM_OUT)/libcuda.so.1: $(SIM_DRIVER_O)
 	$(CC) $(CFLAGS) $(SIM_LDFLAGS) -Wl,-soname,libcuda.so.1 $^ -o $@ $(LDFLAGS)
+
+# NVML comes with the driver, beside it.
+$(SIM_OUT)/libnvidia-ml.so.1: $(SIM_SRC)/nvml/nvml.c $(SIM_SRC)/driver/simgpu.h $(SIM_OUT)/libcuda.so.1
+	$(CC) $(WARN) $(CFLAGS) -fPIC -fvisibility=hidden -D_GNU_SOURCE -I$(SIM_SRC)/driver \
+	    $(SIM_LDFLAGS) -Wl,-soname,$(@F) $(filter %.c %.so.1,$^) -o $@ $(LDFLAGS)
 
 $(SIM_OUT)/libcuda.so: $(SIM_OUT)/libcuda.so.1
 	ln -sf libcuda.so.1 $@

@@ -15,8 +15,8 @@ COMPANIONS_SRC   := tests/simgpu/companions
 torch: $(DEPS_TEST) $(TORCH_ENV)/ready
 	$(SUBMAKE) torch-built
 
-torch-built: all $(B)/simgpu/libcuda.so.1 $(TORCH_COMPANIONS)/built \
-             $(addprefix $(B)/simgpu/libcudart.so.,11.0 12 13)
+torch-built: all $(TORCH_COMPANIONS)/built \
+             $(addprefix $(B)/simgpu/,libcuda.so.1 libnvidia-ml.so.1 $(addprefix libcudart.so.,11.0 12 13))
 
 test-torch: torch
 	$(BUILD_ENV) TORCH_VERSION=$(TORCH_VERSION) TORCH_HOME='$(TORCH_HOME)' \
