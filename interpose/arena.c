@@ -22,7 +22,8 @@ static struct {
     char *bytes;
     _Atomic uint64_t used; // may go beyond the chunk's size: then it is full
 } chunk[MAX_CHUNKS];
-static _Atomic uint32_t chunks; // made
+static _Atomic uint32_t filling; // the chunk that is handed out of
+static _Atomic uint32_t chunks;  // made
 static _Atomic uint32_t claimed;
 static struct mw_map known; // hash of the content → reference
 
@@ -44,20 +45,21 @@ static void make_chunk(uint32_t index) {
 
 void mw_arena_reset(void) {
     mw_map_clear(&known);
+    mw_set(&filling, 0);
     mw_set(&chunks, 0);
     mw_set(&claimed, 0);
     make_chunk(0);
 }
 
 static void *reserve(uint64_t bytes) {
-    for (uint32_t n = atomic_load_explicit(&chunks, memory_order_acquire); n;) {
-        uint64_t size = chunk_bytes(n - 1), mark = size / 2;
-        uint64_t at = mw_add(&chunk[n - 1].used, bytes);
-        if (at <= mark && at + bytes > mark) make_chunk(n);
-        if (at + bytes <= size) return chunk[n - 1].bytes + at;
-        uint32_t now = atomic_load_explicit(&chunks, memory_order_acquire);
-        if (now == n) break;
-        n = now;
+    uint32_t i = mw_get(&filling);
+    while (i < atomic_load_explicit(&chunks, memory_order_acquire)) {
+        uint64_t size = chunk_bytes(i), mark = size / 2;
+        uint64_t at = mw_add(&chunk[i].used, bytes);
+        if (at <= mark && at + bytes > mark) make_chunk(i + 1);
+        if (at + bytes <= size) return chunk[i].bytes + at;
+        // Full. If another thread has seen that too, i becomes what it left.
+        if (atomic_compare_exchange_strong(&filling, &i, i + 1)) i++;
     }
     return NULL;
 }

@@ -253,6 +253,31 @@ static void a_full_arena_is_counted_and_nothing_breaks(void **state) {
     object(last, MW_STACK);
 }
 
+static void a_chunk_of_the_arena_is_filled_before_the_next_is_begun(void **state) {
+    (void)state;
+    enum { NAME = 500, NAMES = 4000 };
+    uint64_t end[MW_CHUNKS] = {0};
+    char text[NAME];
+    memset(text, 'x', sizeof text);
+    for (unsigned i = 0; i < NAMES; i++) {
+        snprintf(text, sizeof text, "%u", i);
+        uint64_t at = mw_intern_string(text, sizeof text) * UINT64_C(8);
+        assert_true(at);
+        for (unsigned k = 0; k < MW_CHUNKS; k++) {
+            const struct mw_chunk *c = &mw_ledger->chunk[k];
+            if (at >= c->offset && at < c->offset + c->bytes) end[k] = at + 8 + sizeof text;
+        }
+    }
+    unsigned filled = 0;
+    for (unsigned k = 0; k < MW_CHUNKS; k++) {
+        const struct mw_chunk *c = &mw_ledger->chunk[k];
+        if (c->kind != MW_CHUNK_ARENA || c->bytes >= UINT64_C(1) << 20) continue;
+        assert_in_range(c->offset + c->bytes - end[k], 0, 8 + sizeof text);
+        filled++;
+    }
+    assert_int_equal(filled, 3); // of 128, 256 and 512 KiB
+}
+
 // ---- several threads ----
 
 enum { THREADS = 8, STRINGS = 20000 };
@@ -307,6 +332,7 @@ int main(void) {
         TEST(the_deepest_stack_is_kept_whole),
         TEST(long_names_are_cut_between_characters),
         TEST(a_full_arena_is_counted_and_nothing_breaks),
+        TEST(a_chunk_of_the_arena_is_filled_before_the_next_is_begun),
         TEST(eight_threads_store_every_name_whole),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
