@@ -420,7 +420,9 @@ static void account_sub(struct mw_thread *self_block, unsigned account, uint64_t
 }
 
 // The same for a site, but the slack lies in the thread's own cell, where nobody takes it back: the
-// peak of a site that several threads use may be too high by it. Slack is also taken in advance,
+// peak of a site that several threads use is too high by what the others keep at that moment. So a
+// thread keeps no more than MW_SITE_SLACK: who allocates larger blocks than that pays for a shared
+// line each time, which beside such an allocation is nothing. Slack is also taken in advance,
 // though never beyond the peak, so that threads that only allocate seldom meet at the site.
 static void site_add(struct mw_site *site, struct mw_cell *c, uint64_t bytes) {
     bool own = c && self.index; // a shared block's cells have several writers: no slack there
@@ -431,7 +433,7 @@ static void site_add(struct mw_site *site, struct mw_cell *c, uint64_t bytes) {
     }
     uint64_t need = bytes - have, ahead = own ? SLACK_BLOCKS * bytes : 0;
     uint64_t peak = mw_get(&site->peak);
-    if (mw_get(&site->bound) + need + ahead > peak) ahead = 0;
+    if (ahead > MW_SITE_SLACK || mw_get(&site->bound) + need + ahead > peak) ahead = 0;
     uint64_t bound = mw_add(&site->bound, need + ahead) + need + ahead;
     if (own) mw_set(&c->slack, ahead);
     while (mw_unlikely(bound > peak))
@@ -446,7 +448,7 @@ static void site_sub(struct mw_site *site, struct mw_cell *c, uint64_t bytes) {
     uint64_t kept = bytes;
     if (c && self.index) {
         kept += mw_get(&c->slack);
-        bool keeps = kept <= SLACK_BYTES || kept / SLACK_BLOCKS <= bytes;
+        bool keeps = kept <= MW_SITE_SLACK;
         mw_set(&c->slack, keeps ? kept : 0);
         if (mw_likely(keeps)) return;
     }

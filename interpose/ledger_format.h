@@ -228,6 +228,8 @@ static_assert(sizeof(struct mw_thread) == 8192, "two pages");
 #define MW_NO_STACK 0u         // none was to be had
 #define MW_OVERFLOW UINT32_MAX // the stacks that came after the table of sites was full, together
 
+#define MW_SITE_SLACK (UINT64_C(1) << 20) // bytes
+
 // A site: who allocates. api is what the program called (cudaMalloc), driver_api the driver entry
 // point that did it (cuMemAlloc_v2), equal when the program called the driver itself. Two entries
 // may say the same (threads that met at its first allocation): a reader adds them up.
@@ -237,9 +239,9 @@ struct mw_site {
     uint16_t account;
     uint16_t reserved0;
     uint32_t stack; // reference to a struct mw_stack in the arena, or MW_NO_STACK, MW_OVERFLOW
-    // As an account's, but slack is never taken back: `peak` is what was live at most plus at most
-    // what other threads kept as slack at that moment; exact where one thread uses the site.
-    // Shared.
+    // As an account's, but slack is never taken back: `peak` is what was live at most, plus what
+    // other threads kept as slack at that moment, which is at most MW_SITE_SLACK each. Exact where
+    // one thread uses the site. Shared.
     _Atomic uint64_t bound, peak, peak_ms;
     uint64_t reserved[3];
 };

@@ -342,6 +342,18 @@ static bool look_again(struct reading *g, uint32_t index, const struct mw_thread
     return walk_cells(g, raw, add_events, NULL);
 }
 
+// What is known of a site's peak from above: it is not more than was ever allocated there, nor than
+// was live in all of its account.
+static void bound_peaks(struct model *m) {
+    for (unsigned i = 0; i < m->sites; i++) {
+        struct model_site *s = &m->site[i];
+        uint64_t most = m->account[s->account].peak_bytes;
+        bool all = !m->reader.header.losses[MW_LOSS_CELLS]; // are in the tally
+        if (all && s->tally.allocated_bytes < most) most = s->tally.allocated_bytes;
+        if (s->peak_bytes > most) s->peak_bytes = most;
+    }
+}
+
 // ---- records --------------------------------------------------------------------------------
 
 // The largest blocks, as a heap whose root is the smallest of them.
@@ -425,6 +437,7 @@ static bool read_once(struct reading *g) {
     uint32_t tables[READER_KINDS];
     memcpy(tables, g->r->count, sizeof tables);
     if (!read_tables(g) || !read_threads(g)) return false;
+    bound_peaks(m);
     uint64_t before = g->events;
     if (!reader_records(g->r, add_record, g)) return false;
     // Failures and how it ended may have changed, too: the later header is the better one, but for

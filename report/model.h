@@ -40,7 +40,7 @@ struct model_site {
     struct tally tally;
     struct held held;
     uint64_t live_bytes;             // by the counters that the peak is taken from
-    uint64_t peak_bytes, peak_ms;    // at least the true peak: see struct mw_site
+    uint64_t peak_bytes, peak_ms;    // at least the true peak: see struct mw_site, bound_peaks
     uint32_t first_ms, last_ms;      // of its allocations, if there are any
     uint64_t oldest_ms;              // birth of the oldest live block; UINT64_MAX = not known
     uint64_t lifetime[MW_LIFETIMES]; // of its freed blocks, by MW_LIFETIME_ENDS

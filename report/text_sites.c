@@ -36,6 +36,7 @@ struct row {
 struct picture {
     const cJSON *report;
     uint64_t live;   // in spaces that are memory
+    uint64_t peak;   // of those, if their peaks came together
     uint64_t now_ns; // CLOCK_MONOTONIC of its end, or of the last event
     const char *cwd, *exe;
     const struct view *view;
@@ -61,8 +62,10 @@ static struct picture look_at(const cJSON *report, const struct view *view) {
     p.now_ns =
         json_u64(cJSON_IsObject(end) ? end : json_get(process, "last_event"), "monotonic_ns");
     cJSON_ArrayForEach(total,
-                       json_get(report, "totals")) if (json_is_true(total, "counted_as_memory"))
+                       json_get(report, "totals")) if (json_is_true(total, "counted_as_memory")) {
         p.live += json_u64(total, "live_bytes");
+        p.peak += json_u64(total, "peak_bytes");
+    }
     return p;
 }
 
@@ -282,7 +285,7 @@ static void print_row(FILE *out, const struct picture *p, const struct row *r, c
         snprintf(column, sizeof column, "%s", bytes_text(r->allocated, bytes));
     else if (r->peak) // of several sites no more than an upper limit is known
         snprintf(column, sizeof column, "%s%s", r->sites > 1 ? "<=" : "",
-                 bytes_text(r->peak, bytes));
+                 bytes_text(r->memory && r->peak > p->peak ? p->peak : r->peak, bytes));
     if (r->oldest_ns != UINT64_MAX && p->now_ns >= r->oldest_ns)
         duration_text(p->now_ns - r->oldest_ns, age);
     fprintf(out, "%-*s %11s %6s %8" PRIu64 " %12s %8s\n",

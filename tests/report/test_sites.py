@@ -232,6 +232,17 @@ def test_a_group_is_the_sum_of_its_sites(large, as_json, as_text):
         assert oldest == f"{age[name]} ms" or age[name] >= 1000
 
 
+def test_a_sum_of_peaks_is_not_more_than_there_ever_was(sample, as_json, as_text, tmp_path):
+    report = as_json(sample)
+    for site in report["sites"]:
+        site.update(peak_bytes=12 * MIB, frames=report["sites"][0]["frames"], where=2)
+    kept = tmp_path / "kept.json"
+    kept.write_text(json.dumps(report))
+    peaks = sum(row["peak_bytes"] for row in report["totals"] if row["counted_as_memory"])
+    assert 12 * MIB < peaks < 24 * MIB
+    assert f"<={peaks / MIB:.2f} MiB" in as_text(kept, "--group-by=line")[1]
+
+
 def test_sites_that_found_no_room_say_so(large, as_json, as_text):
     (overflow,) = [site for site in as_json(large)["sites"] if site["overflow"]]
     assert overflow["live_bytes"] == 2001 * 1000

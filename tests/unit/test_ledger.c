@@ -365,6 +365,46 @@ static void *hammer(void *argument) {
     return NULL;
 }
 
+// One thread after the other: nothing is live when the next begins.
+enum { TURNS = 4 };
+
+struct turn {
+    uint64_t first_key, bytes;
+    unsigned blocks;
+};
+
+static void *allocate_and_free(void *argument) {
+    const struct turn *t = argument;
+    for (unsigned i = 0; i < t->blocks; i++) {
+        struct mw_birth b = block(t->first_key + i * t->bytes, t->bytes);
+        mw_born(&b);
+    }
+    for (unsigned i = 0; i < t->blocks; i++) free_block(t->first_key + i * t->bytes);
+    return NULL;
+}
+
+// What the threads before freed is nobody's any more; a site's peak is not their sum.
+static void a_sites_peak_is_not_the_sum_of_its_threads(void **state) {
+    const struct {
+        uint64_t bytes, allowed; // too much, for each thread that used the site before
+        unsigned blocks;
+    } cases[] = {{UINT64_C(1) << 30, 0, 4}, {UINT64_C(2) << 20, 0, 9}, {4096, 1 << 20, 1000}};
+    for (unsigned c = 0; c < sizeof cases / sizeof cases[0]; c++) {
+        fresh_ledger(state);
+        stack_here = 1;
+        uint64_t true_peak = cases[c].bytes * cases[c].blocks;
+        for (unsigned i = 0; i < TURNS; i++) {
+            struct turn turn = {0x100000000000 + i * true_peak, cases[c].bytes, cases[c].blocks};
+            pthread_t thread;
+            assert_int_equal(pthread_create(&thread, NULL, allocate_and_free, &turn), 0);
+            assert_int_equal(pthread_join(thread, NULL), 0);
+            assert_in_range(site_of(1)->peak, true_peak, true_peak + i * cases[c].allowed);
+            assert_int_equal(peak(), true_peak);
+        }
+        assert_consistent();
+    }
+}
+
 static void eight_threads_leave_exact_sums(void **state) {
     (void)state;
     pthread_barrier_t barrier;
@@ -441,6 +481,7 @@ int main(void) {
         TEST(every_stack_is_a_site_of_its_own),
         TEST(stacks_beyond_the_limit_are_one_site_together),
         TEST(a_sites_peak_is_the_largest_sum_of_its_blocks),
+        TEST(a_sites_peak_is_not_the_sum_of_its_threads),
         TEST(eight_threads_leave_exact_sums),
         TEST(short_threads_share_a_block_of_counters),
         TEST(a_length_that_somebody_overwrote_does_not_move_what_is_added),
