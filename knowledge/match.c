@@ -21,12 +21,18 @@
 // Per step of the buffer; larger does not pay.
 #define BUFFER (1u << 20)
 
-// A regular expression gets so many steps from each place in its text (PCRE2 counts so), and so
-// much heap. Ours need a few hundred; what needs more is hostile, expression or text.
-#define MATCH_LIMIT    100000
-#define HEAP_LIMIT_KIB 1024
+// A regular expression gets so many steps from each place in its text (PCRE2 counts so, and counts
+// fewer when it runs as machine code), and so much heap. Ours need a few hundred; what needs more
+// is hostile, expression or text.
+#define MATCH_LIMIT       100000
+#define INTERPRETER_LIMIT 20000
+#define HEAP_LIMIT_KIB    1024
+// And so much time on one line. Between stretches of so many places to begin at the clock is looked
+// at: one stretch has its end by the limit of steps.
+#define LINE_SECONDS   0.05
+#define STRETCH        256
 #define JIT_STACK_MOST (512u << 10)
-// The circuit breaker: after so many lines on which a limit was reached, or so much time if that
+// The circuit breaker: after so many times that a limit was reached, or so much time if that
 // was less than so many bytes a second, a pattern is not tried any more. Of what logs hold the
 // interpreter does ten times as much, machine code a hundred times.
 #define MOST_REFUSED 3
@@ -40,6 +46,11 @@
 // memory".
 #define SAME_PLACE 2048
 
+// Of a line: see window.h.
+#define THE_LINE    0
+#define THE_MESSAGE (1 + WINDOW_JOINS)
+#define WINDOWS     (2 + WINDOW_JOINS)
+
 enum pattern_state { PATTERN_NEW, PATTERN_READY, PATTERN_UNUSABLE, PATTERN_DISABLED };
 
 struct pattern {
@@ -49,6 +60,7 @@ struct pattern {
     struct template template;
     enum pattern_state state;
     pcre2_code *code; // compiled when it is first tried
+    bool machine;     // to machine code
     unsigned refused;
     double seconds; // spent on lines
     double bytes;   // of these lines
@@ -83,13 +95,15 @@ struct matcher {
     size_t counted; // up to here, in the buffer, lines are counted
     uint64_t line;  // number of the line there
 
-    struct window window[1 + WINDOW_JOINS]; // the line alone, then by enum window_join
-    bool made[1 + WINDOW_JOINS], there[1 + WINDOW_JOINS];
+    struct window window[WINDOWS]; // the line alone, then by enum window_join, then its message
+    bool made[WINDOWS], there[WINDOWS];
     struct span span; // that the windows are made for
+    double deadline;  // for the pattern that is tried on them, by now()
 
     struct pending *pending;
     size_t pendings, room;
 
+    bool interpret; // whether or not machine code can be made
     struct match_statistics statistics;
 };
 
@@ -175,7 +189,6 @@ struct matcher *matcher_new(const struct knowledge *knowledge, hits_function *fu
         matcher_free(m);
         return NULL;
     }
-    pcre2_set_match_limit(m->limits, MATCH_LIMIT);
     pcre2_set_heap_limit(m->limits, HEAP_LIMIT_KIB);
     uint32_t jit = 0;
     pcre2_config(PCRE2_CONFIG_JIT, &jit);
@@ -185,6 +198,11 @@ struct matcher *matcher_new(const struct knowledge *knowledge, hits_function *fu
     if (m->stack) pcre2_jit_stack_assign(m->limits, NULL, m->stack);
     forget(m);
     return m;
+}
+
+void matcher_interpret(struct matcher *m) {
+    m->interpret = true;
+    m->statistics.jit = false;
 }
 
 void matcher_free(struct matcher *m) {
@@ -209,15 +227,16 @@ static bool ready(struct matcher *m, struct pattern *p) {
     int error;
     PCRE2_SIZE at;
     if (p->state != PATTERN_NEW) return p->state == PATTERN_READY;
-    p->code = pcre2_compile((PCRE2_SPTR)p->template.regex, PCRE2_ZERO_TERMINATED, PCRE2_CASELESS,
-                            &error, &at, NULL);
+    p->code = pcre2_compile((PCRE2_SPTR)p->template.regex, PCRE2_ZERO_TERMINATED,
+                            PCRE2_CASELESS | PCRE2_USE_OFFSET_LIMIT, &error, &at, NULL);
     if (!p->code) {
         p->state = PATTERN_UNUSABLE;
         m->statistics.left_out++;
         return false;
     }
     // Where memory may not become code (SELinux, hardened kernels) the interpreter takes over.
-    if (pcre2_jit_compile(p->code, PCRE2_JIT_COMPLETE) != 0) m->statistics.jit = false;
+    p->machine = !m->interpret && pcre2_jit_compile(p->code, PCRE2_JIT_COMPLETE) == 0;
+    if (!p->machine) m->statistics.jit = false;
     p->state = PATTERN_READY;
     return true;
 }
@@ -251,18 +270,33 @@ static bool begins_within_word(const char *text, size_t at) {
     return !escaped && !coloured;
 }
 
+// Matches that begin from `start` to `last`.
+static int run_stretch(struct matcher *m, const struct pattern *p, const char *text, size_t length,
+                       size_t start, size_t last) {
+    PCRE2_SPTR subject = (PCRE2_SPTR)text;
+    pcre2_set_offset_limit(m->limits, last);
+    pcre2_set_match_limit(m->limits, p->machine ? MATCH_LIMIT : INTERPRETER_LIMIT);
+    int result = pcre2_match(p->code, subject, length, start, 0, m->data, m->limits);
+    if (result != PCRE2_ERROR_JIT_STACKLIMIT) return result;
+    pcre2_set_match_limit(m->limits, INTERPRETER_LIMIT);
+    return pcre2_match(p->code, subject, length, start, PCRE2_NO_JIT, m->data, m->limits);
+}
+
 // Runs the expression on `text` from `start`. The match is in m->data.
 static bool run_pattern(struct matcher *m, struct pattern *p, const char *text, size_t length,
                         size_t start) {
-    int result = pcre2_match(p->code, (PCRE2_SPTR)text, length, start, 0, m->data, m->limits);
-    if (result == PCRE2_ERROR_JIT_STACKLIMIT)
-        result =
-            pcre2_match(p->code, (PCRE2_SPTR)text, length, start, PCRE2_NO_JIT, m->data, m->limits);
+    int result = PCRE2_ERROR_NOMATCH;
+    bool late = false;
+    for (size_t last; result == PCRE2_ERROR_NOMATCH && start <= length && !late; start = last + 1) {
+        last = start + STRETCH;
+        result = run_stretch(m, p, text, length, start, last);
+        late = last < length && result == PCRE2_ERROR_NOMATCH && now() > m->deadline;
+    }
     m->statistics.tried++;
     const PCRE2_SIZE *ends = pcre2_get_ovector_pointer(m->data);
     // An imported expression may match nothing at all, or (\K) end before it begins.
     if (result >= 0) return ends[0] < ends[1];
-    if (result != PCRE2_ERROR_NOMATCH) {
+    if (result != PCRE2_ERROR_NOMATCH || late) {
         m->statistics.refused++;
         p->refused++;
     }
@@ -284,9 +318,10 @@ static bool try_pattern(struct matcher *m, struct pattern *p, const char *text, 
 static const struct window *window_for(struct matcher *m, size_t which) {
     if (m->made[which]) return m->there[which] ? &m->window[which] : NULL;
     m->made[which] = true;
-    if (which == 0) {
-        window_single(&m->piece, &m->span, &m->window[0]);
-        m->there[0] = m->window[0].parts != 0;
+    if (which == THE_LINE || which == THE_MESSAGE) {
+        (which == THE_LINE ? window_single : window_message)(&m->piece, &m->span,
+                                                             &m->window[which]);
+        m->there[which] = m->window[which].parts != 0;
     } else if (which == 1 + JOIN_LINES) {
         window_lines(&m->piece, &m->span, &m->window[which]);
         m->there[which] = m->window[which].parts > m->window[which].middle;
@@ -425,13 +460,18 @@ static bool try_window(struct matcher *m, struct pattern *p, const struct window
 
 // Tries the pattern on the line m->span and on what is around it.
 static void try_line(struct matcher *m, struct pattern *p) {
-    const struct window *single = window_for(m, 0), *lines;
+    const struct window *single = window_for(m, THE_LINE), *lines, *message;
     unsigned refused = p->refused;
     if (single && single->part[0].indented && (lines = window_for(m, 1 + JOIN_LINES)) &&
         window_source_code(lines))
         return;
     if (single && try_pattern(m, p, single->text, single->length, 0)) {
         keep_hit(m, p, single);
+        return;
+    }
+    if (p->template.from_begin && (message = window_for(m, THE_MESSAGE)) &&
+        try_pattern(m, p, message->text, message->length, 0)) {
+        keep_hit(m, p, message);
         return;
     }
     if (m->span.end - m->span.begin > LONGEST_OF_SEVERAL) return;
@@ -455,6 +495,7 @@ static void decide(struct matcher *m, struct pattern *p, size_t at) {
     }
     p->quiet = m->piece.offset + span.end;
     double begin = now();
+    m->deadline = begin + LINE_SECONDS;
     try_line(m, p);
     p->seconds += now() - begin;
     p->bytes += (double)(span.end - span.begin);

@@ -65,6 +65,10 @@ struct matcher *matcher_new(const struct knowledge *knowledge, hits_function *fu
                             void *context);
 void matcher_free(struct matcher *matcher);
 
+// Before the first text: never to make machine code of regular expressions, as on systems that do
+// not allow it.
+void matcher_interpret(struct matcher *matcher);
+
 // The next bytes of the text. The result does not depend on how the text is cut into pieces.
 void matcher_feed(struct matcher *matcher, const char *bytes, size_t length);
 

@@ -647,6 +647,7 @@ bool template_compile(const char *text, struct template *out, struct template_er
     if (ok && (ok = take_literals(&p, sequence))) {
         put_sequence(&b, &p, sequence, true);
         out->regex = b.text;
+        out->from_begin = sequence->kind == NODE_LINE_BEGIN;
         if (b.failed) ok = refuse(&p, text, "no memory");
     }
     free(p.pool);

@@ -43,6 +43,7 @@ struct template {
     char **literal;
     size_t literals;
     size_t shortest; // length of the shortest of them, 0 if there are none
+    bool from_begin; // it begins with ^: matches begin where a line or a message does
     size_t fixed;    // characters that every match has to have: how much a match says. Of an
                      // imported expression only those of the literal
 };

@@ -78,6 +78,13 @@ void window_single(const struct piece *p, const struct span *line, struct window
     add(w, p, line->begin, line->end, line->from_start, true);
 }
 
+void window_message(const struct piece *p, const struct span *line, struct window *w) {
+    w->length = w->parts = w->middle = 0;
+    if (line->from_start) add(w, p, line->begin, line->end, true, false);
+    // Without a prefix it would be the line as it is.
+    if (w->parts && !w->part[0].prefix) w->parts = 0;
+}
+
 // Was the line that ends at `end` overwritten by what comes after a lone \r? (\r\0 is UTF-16's.)
 static bool overwritten(const struct piece *p, size_t end) {
     if (end >= p->length || p->bytes[end] != '\r') return false;

@@ -71,8 +71,9 @@ struct window {
     size_t columns[WINDOW_PARTS], first_word[WINDOW_PARTS];
 };
 
-// The middle line alone, with its prefixes.
+// The middle line alone, with its prefixes; and without them. No parts: there is nothing.
 void window_single(const struct piece *piece, const struct span *line, struct window *out);
+void window_message(const struct piece *piece, const struct span *line, struct window *out);
 // The lines around it, joined by \n and without prefixes.
 void window_lines(const struct piece *piece, const struct span *line, struct window *out);
 // Undoes wraps in a window of lines. False if nothing looks wrapped so; the window is unchanged

@@ -495,6 +495,22 @@ static void a_flush_tells_what_is_there_and_the_rest_comes_later(void **state) {
     matcher_free(m);
 }
 
+static void a_line_begins_behind_what_collectors_put_before_it(void **state) {
+    (void)state;
+    add("test/bare", "templates", "^MemoryError$");
+    match("MemoryError\n[rank1]: MemoryError\n"
+          "trainer-1  | 2025-06-15T12:00:00.123Z [rank3]: MemoryError\n"
+          "2026-01-02 03:04:05 ERROR MemoryError");
+    assert_int_equal(hits, 4);
+    for (size_t i = 0; i < 4; i++) {
+        assert_string_equal(found[i].match, "MemoryError");
+        assert_int_equal(found[i].line, i + 1);
+    }
+    assert_int_equal(found[2].rank, 3);
+    match("raise MemoryError\n- MemoryError: it\nMemoryError is told\n");
+    assert_int_equal(hits, 0);
+}
+
 // ---- limits ---------------------------------------------------------------------------------
 
 static void an_expression_that_explodes_is_stopped_and_given_up(void **state) {
@@ -533,6 +549,30 @@ static void hostile_text_takes_a_bounded_time(void **state) {
     for (size_t i = 4000; i < length; i += 4000) text[i] = '\n';
     match_pieces(text, length, length);
     free(text);
+}
+
+// A text can stay below the limit of steps at each of thousands of places where a match may begin.
+// Where there is no machine code that is slow, and the clock ends it.
+static void a_line_takes_a_bounded_time_without_machine_code_too(void **state) {
+    (void)state;
+    struct match_statistics s;
+    add("test/gaps", "templates", "{:200}alloc {:400}cc");
+    struct matcher *m = matcher_new(knowledge, keep, NULL);
+    matcher_interpret(m);
+    hits = 0;
+    for (int line = 0; line < 4; line++) {
+        for (int i = 0; i < 1300; i++) matcher_feed(m, "alloc ", 6);
+        matcher_feed(m, "\n", 1);
+    }
+    static const char error[] = "CUDA out of memory. Tried to allocate 1 GiB (GPU 0\n";
+    matcher_feed(m, error, sizeof error - 1);
+    matcher_finish(m);
+    assert_int_equal(hits, 1);
+    matcher_statistics(m, &s);
+    assert_int_equal(s.refused, 3);
+    assert_int_equal(s.disabled, 1);
+    assert_false(s.jit);
+    matcher_free(m);
 }
 
 static void patterns_without_a_literal_or_sense_are_left_out_and_counted(void **state) {
@@ -639,6 +679,7 @@ int main(void) {
         TEST(what_joins_two_lines_is_in_no_match),
         TEST(a_record_appears_once_in_a_place),
         TEST(the_same_message_on_the_next_line_is_another_place),
+        TEST(a_line_begins_behind_what_collectors_put_before_it),
         TEST(a_recovery_is_told_as_such),
         TEST(the_result_does_not_depend_on_how_the_text_is_cut),
         TEST(line_numbers_stay_right_over_a_long_text),
@@ -647,6 +688,7 @@ int main(void) {
         TEST(a_flush_tells_what_is_there_and_the_rest_comes_later),
         TEST(an_expression_that_explodes_is_stopped_and_given_up),
         TEST(hostile_text_takes_a_bounded_time),
+        TEST(a_line_takes_a_bounded_time_without_machine_code_too),
         TEST(patterns_without_a_literal_or_sense_are_left_out_and_counted),
         TEST(no_knowledge_finds_nothing),
         TEST(a_return_code_finds_its_records),
