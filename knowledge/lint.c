@@ -305,8 +305,12 @@ static void check_claims(struct run *run) {
         const struct record_dispute *d = &r->dispute[i];
         if (!*record_text(&d->claim, LANGUAGE_EN))
             error(run, "disputed", "disputed[%zu] has no claim", i);
-        if (!d->evidence.count) error(run, "disputed", "disputed[%zu] has no evidence", i);
-        if (!*d->checked_on || !*d->checked_against)
+        size_t evidence = d->evidence[LANGUAGE_EN].count, zh = d->evidence[LANGUAGE_ZH].count;
+        if (!evidence) error(run, "disputed", "disputed[%zu] has no evidence", i);
+        if (zh && zh != evidence)
+            error(run, "disputed", "disputed[%zu] has other evidence in Chinese than in English",
+                  i);
+        if (!*d->checked_on || !*record_text(&d->checked_against, LANGUAGE_EN))
             error(run, "disputed", "disputed[%zu] does not say when, against what it was checked",
                   i);
         if (*d->see) check_id(run, "disputed", d->see);

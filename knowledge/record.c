@@ -304,9 +304,10 @@ static void read_dispute(struct loader *l, const cJSON *json, struct record_disp
     const char *verdict = text(l, json, "verdict");
     out->claim = both(l, json, "claim");
     out->verdict = !strcmp(verdict, "false") ? CLAIM_FALSE : CLAIM_DOUBTFUL;
-    out->evidence = texts(l, json, "evidence");
+    out->evidence[LANGUAGE_EN] = texts(l, json, "evidence");
+    out->evidence[LANGUAGE_ZH] = texts(l, json, "evidence_zh");
     out->checked_on = text(l, json, "checked_on");
-    out->checked_against = text(l, json, "checked_against");
+    out->checked_against = both(l, json, "checked_against");
     out->see = text(l, json, "see");
     out->stated_rate = number_or(l, json, "stated_rate", -1);
 }
@@ -320,7 +321,7 @@ static void read_code(struct loader *l, const cJSON *json, struct record_code *o
 
 static void read_version(struct loader *l, const cJSON *json, struct record_version *out) {
     out->version = text(l, json, "version");
-    out->behavior_change = text(l, json, "behavior_change");
+    out->behavior_change = both(l, json, "behavior_change");
 }
 
 static void read_codes(struct loader *l, const cJSON *json, struct record *r) {
@@ -376,7 +377,7 @@ static void read_fields(struct loader *l, const cJSON *json, struct record *r) {
     if (!field) return;
     cJSON_ArrayForEach(item, fields) {
         field[r->fields].name = item->string;
-        field[r->fields++].sentinel = text(l, item, "sentinel");
+        field[r->fields++].sentinel = both(l, item, "sentinel");
     }
 }
 
@@ -666,9 +667,15 @@ const char *record_text(const struct bilingual *text, enum language language) {
     return words ? words : "";
 }
 
-const char *record_sentinel(const struct record *record, const char *field) {
+const struct strings *dispute_evidence(const struct record_dispute *dispute,
+                                       enum language language) {
+    const struct strings *own = language < LANGUAGES ? &dispute->evidence[language] : NULL;
+    return own && own->count ? own : &dispute->evidence[LANGUAGE_EN];
+}
+
+const struct bilingual *record_sentinel(const struct record *record, const char *field) {
     for (size_t i = 0; i < record->fields; i++)
-        if (!strcmp(record->field[i].name, field)) return record->field[i].sentinel;
+        if (!strcmp(record->field[i].name, field)) return &record->field[i].sentinel;
     return NULL;
 }
 

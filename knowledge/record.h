@@ -76,8 +76,9 @@ struct record_action {
 struct record_dispute {
     struct bilingual claim;
     enum claim_verdict verdict;
-    struct strings evidence;
-    const char *checked_on, *checked_against;
+    struct strings evidence[LANGUAGES]; // Chinese: as many as English, or none
+    const char *checked_on;
+    struct bilingual checked_against;
     const char *see; // id of the record that has it right, or ""
     double stated_rate;
 };
@@ -102,13 +103,14 @@ struct record_code {
 };
 
 struct record_version {
-    const char *version, *behavior_change;
+    const char *version;
+    struct bilingual behavior_change;
 };
 
 // A field of the templates in which a number that looks impossible is legitimate.
 struct record_field {
-    const char *name;     // "limit"
-    const char *sentinel; // what the largest number means there: "unlimited", "not available"
+    const char *name;          // "limit"
+    struct bilingual sentinel; // what the largest number means there: "unlimited", "not available"
 };
 
 struct record {
@@ -170,8 +172,11 @@ const struct record *knowledge_find(const struct knowledge *knowledge, const cha
 
 // In the language if the text has it, else in English; never NULL.
 const char *record_text(const struct bilingual *text, enum language language);
-// The sentinel that the record allows in a field, or NULL.
-const char *record_sentinel(const struct record *record, const char *field);
+// What speaks against a claim: in the language, or else in English.
+const struct strings *dispute_evidence(const struct record_dispute *dispute,
+                                       enum language language);
+// What the sentinel means that the record allows in a field, or NULL.
+const struct bilingual *record_sentinel(const struct record *record, const char *field);
 // How far to trust a claim, from 0 to 1, as its tier and the record's own figure allow.
 double record_confidence(const struct record *record, enum tier tier);
 

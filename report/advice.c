@@ -1,7 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 //
 // Incidents and records as text for a terminal (advice.h): observed, numbers, matched, known,
-// cause, what helps, what does not, false claims, what it is confused with, what comes of it.
+// cause, what helps, what does not; and in the whole text, with the sources, false claims, what it
+// is confused with, what comes of it.
 #include "advice.h"
 
 #include "paragraph.h"
@@ -19,6 +20,10 @@
 #define MESSAGE_BEFORE 120
 // Observations of one record that are shown in full.
 #define OBSERVATIONS 5
+// In short: so many things to do and not to do, and so many bytes of a cause, in whole sentences.
+#define HELPS_SHOWN 4
+#define FAILS_SHOWN 3
+#define CAUSE_SHOWN 300
 
 #define LINE 8192
 
@@ -67,6 +72,8 @@ static const char *const words[][LANGUAGES] = {
     {"Versions", "版本"},
 #define W_NO_RECORD_TEXT 21
     {"no explanation is recorded", "没有记录解释"},
+#define W_MORE 22
+    {"more", "更多"},
 };
 
 static const char *word(size_t which, enum language language) {
@@ -100,6 +107,29 @@ static void append_text(struct line *l, const char *text) {
     memcpy(l->text + l->length, text, n);
     l->length += n;
     l->text[l->length] = '\0';
+}
+
+// Where the sentence that begins a text ends: behind its full stop.
+static size_t sentence(const char *text) {
+    static const char stop[] = "。";
+    for (size_t i = 0; text[i]; i++) {
+        if (!strncmp(text + i, stop, sizeof stop - 1)) return i + sizeof stop - 1;
+        // Not in "2.9", "e.g. ".
+        bool ends = i > 1 && strchr(".!?", text[i]) && text[i + 1] == ' ' && text[i - 2] != '.';
+        if (ends) return i + 1;
+    }
+    return strlen(text);
+}
+
+// The text's first sentences, as far as they are short, with what tells that there are more.
+static void append_sentences(struct line *l, const char *text, size_t most) {
+    size_t shown = sentence(text);
+    for (size_t next = shown; text[next]; shown = next) {
+        next += sentence(text + next);
+        if (next > most) break;
+    }
+    append(l, "%.*s", (int)shown, text);
+    if (text[shown]) append_text(l, " …");
 }
 
 // "train.log:123: ", "line 123: ", ""
@@ -193,7 +223,9 @@ static void print_classes(FILE *out, const struct incident *incident, size_t i,
         struct line l = {.length = 0};
         append(&l, "%s %s: ", f->name, f->text);
         append_text(&l, counters_kind_name(r->class[k].kind, language));
-        if (r->sentinel) append(&l, " (%s)", r->sentinel);
+        if (r->sentinel)
+            append(&l, language == LANGUAGE_ZH ? "（%s）" : " (%s)",
+                   record_text(r->sentinel, language));
         labelled(out, W_NUMBERS, language, l.text);
         for (size_t t = 0; t < sizeof texts / sizeof texts[0]; t++) {
             counters_text(&f->number, &r->context, &r->class[k], texts[t], language, text,
@@ -302,15 +334,17 @@ static void print_known(FILE *out, const struct record *record, enum language la
     labelled(out, W_KNOWN, language, l.text);
 }
 
-static void print_cause(FILE *out, const struct record *record, enum language language) {
+static void print_cause(FILE *out, const struct record *record, bool whole,
+                        enum language language) {
     struct line l = {.length = 0};
     const char *text = record_text(&record->cause.text, language);
     if (*text) {
         bool disputed = record->cause.tier == TIER_DISPUTED;
-        append_text(&l, text);
+        append_sentences(&l, text, whole ? strlen(text) : CAUSE_SHOWN);
         append_tier(&l, record->cause.tier, language);
         labelled(out, disputed ? W_CAUSE_DISPUTED : W_CAUSE, language, l.text);
     }
+    if (!whole) return;
     text = record_text(&record->cause.hypothesis, language);
     if (*text) labelled(out, W_GUESS, language, text);
     if (record->cause.sources.count) {
@@ -321,7 +355,7 @@ static void print_cause(FILE *out, const struct record *record, enum language la
     }
 }
 
-static void print_action(FILE *out, const struct record_action *a, bool helps,
+static void print_action(FILE *out, const struct record_action *a, bool helps, bool whole,
                          enum language language) {
     struct line l = {.length = 0};
     const char *condition = record_text(&a->condition, language);
@@ -330,7 +364,7 @@ static void print_action(FILE *out, const struct record_action *a, bool helps,
     bool zh = language == LANGUAGE_ZH;
     append_text(&l, record_text(&a->action, language));
     if (helps && *condition) {
-        append_text(&l, zh ? "（" : " (");
+        append_text(&l, zh ? "（情形：" : " (case: ");
         append_text(&l, condition);
         append_text(&l, zh ? "）" : ")");
     }
@@ -351,18 +385,19 @@ static void print_action(FILE *out, const struct record_action *a, bool helps,
                   : " (of %" PRIu64 " attempts %" PRIu64 " helped)",
                a->tried, a->worked);
     print_item(out, &l);
-    print_sources(out, &a->sources, language);
+    if (whole) print_sources(out, &a->sources, language);
 }
 
-static void print_actions(FILE *out, const struct record_action *list, size_t count, bool helps,
-                          enum language language) {
-    bool any = false;
+// Returns how many were left out, since they are beyond the first `most`.
+static size_t print_actions(FILE *out, const struct record_action *list, size_t count, bool helps,
+                            size_t most, enum language language) {
+    size_t n = 0;
     for (size_t i = 0; i < count; i++) {
         if (list[i].tier == TIER_DISPUTED || !*record_text(&list[i].action, language)) continue;
-        if (!any) heading(out, helps ? W_HELPS : W_FAILS, language);
-        any = true;
-        print_action(out, &list[i], helps, language);
+        if (!n) heading(out, helps ? W_HELPS : W_FAILS, language);
+        if (n++ < most) print_action(out, &list[i], helps, most == SIZE_MAX, language);
     }
+    return n > most ? n - most : 0;
 }
 
 static void print_false_claims(FILE *out, const struct record *record, enum language language) {
@@ -377,12 +412,14 @@ static void print_false_claims(FILE *out, const struct record *record, enum lang
         append_text(&l, zh ? "”：" : "\": ");
         append_text(
             &l, word(d->verdict == CLAIM_FALSE ? W_FALSE_VERDICT : W_DOUBTFUL_VERDICT, language));
-        if (d->evidence.count) append_text(&l, zh ? "。" : ". ");
-        append_list(&l, &d->evidence, "; ");
+        const struct strings *evidence = dispute_evidence(d, language);
+        if (evidence->count) append_text(&l, zh ? "。" : ". ");
+        append_list(&l, evidence, zh ? "；" : "; ");
         if (*d->checked_on) append(&l, zh ? "（核对于 %.20s" : " (checked %.20s", d->checked_on);
-        if (*d->checked_on && *d->checked_against) append(&l, zh ? "，依据 " : " against ");
+        const char *against = record_text(&d->checked_against, language);
+        if (*d->checked_on && *against) append(&l, zh ? "，依据 " : " against ");
         if (*d->checked_on) {
-            append_text(&l, d->checked_against);
+            append_text(&l, against);
             append_text(&l, zh ? "）" : ")");
         }
         if (*d->see) append(&l, zh ? "；参见 %.100s" : "; see %.100s", d->see);
@@ -427,17 +464,38 @@ static void print_edges(FILE *out, size_t which, const struct knowledge *knowled
 void advice_print_record(FILE *out, const struct knowledge *knowledge, const struct record *record,
                          enum language language) {
     print_known(out, record, language);
-    print_cause(out, record, language);
-    print_actions(out, record->workaround, record->workarounds, true, language);
-    print_actions(out, record->dead_end, record->dead_ends, false, language);
+    print_cause(out, record, true, language);
+    print_actions(out, record->workaround, record->workarounds, true, SIZE_MAX, language);
+    print_actions(out, record->dead_end, record->dead_ends, false, SIZE_MAX, language);
     print_false_claims(out, record, language);
     print_edges(out, W_CONFUSED, knowledge, &record->confused_with, language);
     print_edges(out, W_LEADS, knowledge, &record->leads_to, language);
     print_edges(out, W_PRECEDED, knowledge, &record->preceded_by, language);
 }
 
+// What a person needs first, and where the rest is.
+static void print_short(FILE *out, const struct record *record, enum language language) {
+    struct line l = {.length = 0};
+    bool zh = language == LANGUAGE_ZH;
+    size_t confused = record->confused_with.count;
+    print_known(out, record, language);
+    print_cause(out, record, false, language);
+    size_t left =
+        print_actions(out, record->workaround, record->workarounds, true, HELPS_SHOWN, language);
+    left += print_actions(out, record->dead_end, record->dead_ends, false, FAILS_SHOWN, language);
+    fputs("\n", out);
+    append_text(&l, "memwatch kb show ");
+    if (!record->bundled) append(&l, "--kb %.400s ", record->file);
+    append(&l, zh ? "%s：来源" : "%s: sources", record->id);
+    if (left) append(&l, zh ? "、另外 %zu 条建议" : ", %zu more pieces of advice", left);
+    if (record->disputes)
+        append(&l, zh ? "、%zu 条已知的错误说法" : ", %zu known false claims", record->disputes);
+    if (confused) append(&l, zh ? "、%zu 个易混淆的错误" : ", %zu errors not to be confused with it", confused);
+    labelled(out, W_MORE, language, l.text);
+}
+
 void advice_print(FILE *out, const struct knowledge *knowledge, const struct observation *seen,
-                  size_t count, bool claims, enum language language) {
+                  size_t count, enum advice_detail detail, enum language language) {
     const struct record *record = seen[0].incident->record;
     enum severity severity = SEVERITY_NOTE;
     struct line l = {.length = 0};
@@ -458,7 +516,8 @@ void advice_print(FILE *out, const struct knowledge *knowledge, const struct obs
                count - OBSERVATIONS);
         print_paragraph(out, "", LABELLED, l.text);
     }
-    if (claims) advice_print_record(out, knowledge, record, language);
+    if (detail == ADVICE_WHOLE) advice_print_record(out, knowledge, record, language);
+    if (detail == ADVICE_SHORT) print_short(out, record, language);
 }
 
 // ---- languages ------------------------------------------------------------------------------

@@ -25,10 +25,16 @@ struct observation {
     const char *source; // name of the text; NULL: it has none
 };
 
-// Several incidents of one record, `seen[0 .. count)`: each of them, then the record's claims once
-// unless `claims` is false (they have been told already).
+// How much of a record's claims is told.
+enum advice_detail {
+    ADVICE_NONE,  // they have been told already
+    ADVICE_SHORT, // what it is, the first things to do and not to do, and where the rest is
+    ADVICE_WHOLE
+};
+
+// Several incidents of one record, `seen[0 .. count)`: each of them, then the record's claims once.
 void advice_print(FILE *out, const struct knowledge *knowledge, const struct observation *seen,
-                  size_t count, bool claims, enum language language);
+                  size_t count, enum advice_detail detail, enum language language);
 
 // A record's claims alone: cause, what helps, what does not, false claims, what it is confused
 // with.
@@ -50,7 +56,8 @@ struct reading {
     struct counter_class class[COUNTER_CLASSES];
     size_t classes;
     enum counter_verdict verdict;
-    const char *sentinel; // what the record says that the largest number means here; NULL: nothing
+    // What the record says that the largest number means here; NULL: nothing.
+    const struct bilingual *sentinel;
 };
 
 // What the incident's i-th field really is. False if it is no byte count. `out` must stay where it

@@ -36,7 +36,7 @@ static void add_classes(cJSON *object, const struct incident *incident, size_t i
     if (!advice_read_field(incident, i, &r)) return;
     json_add_text(object, "verdict", counters_verdict_id(r.verdict));
     if (!advice_reading_matters(&r)) return;
-    if (r.sentinel) json_add_text(object, "means", r.sentinel);
+    if (r.sentinel) add_bilingual(object, "means", r.sentinel, language);
     cJSON *classes = json_add_array(object, "classes");
     for (size_t k = 0; k < r.classes; k++) {
         cJSON *class = json_add_object(classes, NULL);
@@ -152,9 +152,9 @@ static void add_false_claims(cJSON *object, const struct record *record, enum la
         cJSON *claim = json_add_object(array, NULL);
         add_bilingual(claim, "claim", &d->claim, language);
         json_add_text(claim, "verdict", claim_verdict_id(d->verdict));
-        add_strings(claim, "evidence", &d->evidence);
+        add_strings(claim, "evidence", dispute_evidence(d, language));
         json_add_text(claim, "checked_on", d->checked_on);
-        json_add_text(claim, "checked_against", d->checked_against);
+        add_bilingual(claim, "checked_against", &d->checked_against, language);
         json_add_text(claim, "see", d->see);
     }
     // What a record gives as advice although it is known to be untrue.
@@ -213,7 +213,7 @@ cJSON *advice_json_record(const struct knowledge *knowledge, const struct record
     for (size_t i = 0; i < record->versions; i++) {
         cJSON *version = json_add_object(versions, NULL);
         json_add_text(version, "version", record->version[i].version);
-        json_add_text(version, "behavior_change", record->version[i].behavior_change);
+        add_bilingual(version, "behavior_change", &record->version[i].behavior_change, language);
     }
     return object;
 }

@@ -29,7 +29,9 @@ static const char help[] =
     "Says which known errors are in logs, what the numbers in them mean, what helps\n"
     "and what is known not to. Without FILE, or for -, standard input is read.\n"
     "\n"
-    "      --json           as JSON; with --follow an object a line\n"
+    "      --full           all that is known of each error: sources, claims that are\n"
+    "                       known to be false, and which errors it is not\n"
+    "      --json           as JSON, with all of it; with --follow an object a line\n"
     "      --lang LANGUAGE  en or zh; otherwise as LC_ALL, LC_MESSAGES, LANG say\n"
     "      --follow         go on reading one FILE as it grows, until interrupted,\n"
     "                       and tell each error when it comes\n" KB_HELP
@@ -39,7 +41,7 @@ static const char help[] =
     "or a file cannot be read.\n";
 
 struct options {
-    bool json, follow;
+    bool json, follow, full;
     enum language language;
     struct kb_paths paths;
     char **files;
@@ -74,10 +76,13 @@ static void interrupt(int unused) {
 
 // -1: go on.
 static int read_command_line(int argc, char **argv, struct options *o) {
-    static const struct option options[] = {
-        {"json", no_argument, NULL, 'j'},   {"lang", required_argument, NULL, 'l'},
-        {"follow", no_argument, NULL, 'f'}, {"kb", required_argument, NULL, 'k'},
-        {"help", no_argument, NULL, 'h'},   {0}};
+    static const struct option options[] = {{"json", no_argument, NULL, 'j'},
+                                            {"lang", required_argument, NULL, 'l'},
+                                            {"follow", no_argument, NULL, 'f'},
+                                            {"kb", required_argument, NULL, 'k'},
+                                            {"full", no_argument, NULL, 'F'},
+                                            {"help", no_argument, NULL, 'h'},
+                                            {0}};
     optind = 1;
     opterr = 0;
     for (int c; (c = getopt_long(argc, argv, "h", options, NULL)) != -1;) {
@@ -88,6 +93,7 @@ static int read_command_line(int argc, char **argv, struct options *o) {
         }
         if (c == 'j') o->json = true;
         if (c == 'f') o->follow = true;
+        if (c == 'F') o->full = true;
         if (c == 'l') known = language_parse(optarg, &o->language);
         if (c == 'k') known = kb_paths_add(&o->paths, optarg);
         if (!known)
@@ -110,6 +116,12 @@ static bool claim(struct diagnosis *d, const struct record *record) {
     return true;
 }
 
+// How much of a record's claims is told: when it comes up for the first time, and later.
+static enum advice_detail detail(struct diagnosis *d, const struct record *record) {
+    if (!claim(d, record)) return ADVICE_NONE;
+    return d->options->full ? ADVICE_WHOLE : ADVICE_SHORT;
+}
+
 // All incidents, those of one record together, in the order of the first of each.
 static void print_text(struct diagnosis *d, const struct observation *all, size_t count) {
     struct observation *group = allocate(count, sizeof *group);
@@ -123,7 +135,7 @@ static void print_text(struct diagnosis *d, const struct observation *all, size_
         }
         if (!n) continue;
         if (i) fputs("\n\n", stdout);
-        advice_print(stdout, d->knowledge, group, n, claim(d, all[i].incident->record),
+        advice_print(stdout, d->knowledge, group, n, detail(d, all[i].incident->record),
                      d->options->language);
     }
     free(group);
@@ -247,16 +259,16 @@ static void tell_new(struct diagnosis *d, struct text *t) {
         struct observation one = {incidents_get(t->incidents, t->told), name_of(t)};
         if (t->any && !d->options->json) fputs("\n\n", stdout);
         t->any = true;
-        bool claims = claim(d, one.incident->record);
         if (d->options->json) {
             cJSON *object = advice_json_incident(&one, d->options->language);
-            if (claims)
+            if (claim(d, one.incident->record))
                 cJSON_AddItemToObject(
                     object, "knowledge",
                     advice_json_record(d->knowledge, one.incident->record, d->options->language));
             print_document(object, false);
         } else {
-            advice_print(stdout, d->knowledge, &one, 1, claims, d->options->language);
+            advice_print(stdout, d->knowledge, &one, 1, detail(d, one.incident->record),
+                         d->options->language);
         }
     }
     fflush(stdout);

@@ -361,7 +361,7 @@ static void print_incidents(const struct explanation *e) {
         }
         if (told) continue;
         if (i) fputs("\n\n", stdout);
-        advice_print(stdout, e->knowledge, group, n, true, e->options->language);
+        advice_print(stdout, e->knowledge, group, n, ADVICE_WHOLE, e->options->language);
     }
     free(group);
 }

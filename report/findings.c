@@ -159,7 +159,8 @@ static void add_false_claims(cJSON *object, const struct record *record) {
         cJSON *claim = json_add_object(list, NULL);
         json_add_text(claim, "claim", record_text(&d->claim, LANGUAGE_EN));
         json_add_text(claim, "verdict", claim_verdict_id(d->verdict));
-        json_add_text(claim, "evidence", d->evidence.count ? d->evidence.item[0] : NULL);
+        const struct strings *evidence = dispute_evidence(d, LANGUAGE_EN);
+        json_add_text(claim, "evidence", evidence->count ? evidence->item[0] : NULL);
     }
     // What a record gives as advice although it is known to be untrue.
     for (size_t i = 0; i < record->workarounds; i++) {

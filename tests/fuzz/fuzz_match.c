@@ -81,7 +81,8 @@ static void print_all(void) {
     for (size_t i = 0; i < count; i++) {
         struct observation one = {list[i], i % 2 ? "a.log" : NULL};
         enum language language = i % 3 ? LANGUAGE_EN : LANGUAGE_ZH;
-        advice_print(nowhere, knowledge, &one, 1, i < 4, language);
+        advice_print(nowhere, knowledge, &one, 1, (enum advice_detail)(i < 8 ? i % 3 : 0),
+                     language);
         cJSON *json = advice_json_incident(&one, language);
         char *text = cJSON_PrintUnformatted(json);
         assert(text);

@@ -98,17 +98,17 @@ static void touch_record(const struct record *r) {
         touch(r->code[i].api);
         touch(r->code[i].name);
     }
-    for (size_t i = 0; i < r->fields; i++)
-        assert(record_sentinel(r, r->field[i].name) && r->field[i].sentinel);
+    for (size_t i = 0; i < r->fields; i++) touch_both(record_sentinel(r, r->field[i].name));
     for (size_t i = 0; i < r->versions; i++) {
         touch(r->version[i].version);
-        touch(r->version[i].behavior_change);
+        touch_both(&r->version[i].behavior_change);
     }
     for (size_t i = 0; i < r->disputes; i++) {
         touch_both(&r->dispute[i].claim);
-        touch_list(&r->dispute[i].evidence);
+        touch_list(dispute_evidence(&r->dispute[i], LANGUAGE_EN));
+        touch_list(dispute_evidence(&r->dispute[i], LANGUAGE_ZH));
         touch(r->dispute[i].checked_on);
-        touch(r->dispute[i].checked_against);
+        touch_both(&r->dispute[i].checked_against);
         touch(r->dispute[i].see);
         touch(claim_verdict_id(r->dispute[i].verdict));
     }

@@ -93,7 +93,7 @@ def test_an_unreadable_file_does_not_hide_what_is_in_the_others(memwatch, log):
 def test_help_tells_the_options(memwatch):
     done = memwatch("diagnose", "--help")
     assert done.returncode == 0
-    for option in ("--json", "--lang", "--follow", "--kb"):
+    for option in ("--json", "--full", "--lang", "--follow", "--kb"):
         assert option in done.stdout
     assert max(map(len, done.stdout.splitlines())) <= 80
 
@@ -116,12 +116,52 @@ def test_standard_input_is_read_without_a_file_and_for_a_dash():
 
 def test_the_order_is_observed_matched_known_advice(memwatch, log):
     path = log("step 1\n" + OOM + "\n")
-    text = memwatch("diagnose", path.name, cwd=path.parent).stdout
+    text = memwatch("diagnose", "--full", path.name, cwd=path.parent).stdout
     told = ["observed", "train.log:2:", "numbers", "request 2.00 GiB", "matched", OOM_RECORD,
             "known", "cause", "What helps", "What does not help", "Not to be confused with"]
     places = [text.find(word) for word in told]
     assert -1 not in places, told[places.index(-1)]
     assert places == sorted(places)
+
+
+def test_it_is_short_and_says_where_the_rest_is(memwatch, log):
+    path = log("step 1\n" + MACH_O + "\n")
+    short = memwatch("diagnose", path.name, cwd=path.parent).stdout
+    told = ["observed", "train.log:2:", "0x0100000CFEEDFACF", "Mach-O", "hypothesis", "matched",
+            "  known ", "  cause ", "What helps", "spawn", "WARNING: No limit is left", "What does not help",
+            "more "]
+    places = [short.find(word) for word in told]
+    assert -1 not in places, told[places.index(-1)]
+    assert places == sorted(places)
+    assert "No overflow" in short and len(short.splitlines()) <= 60
+    whole = memwatch("diagnose", "--full", path.name, cwd=path.parent).stdout
+    for details in ("sources:", "Known false claims (no advice)", "Not to be confused with"):
+        assert details not in short and details in whole
+    # What is left out is counted, and the command that shows it does.
+    more = " ".join(short[short.index("more ") :].split())
+    count = whole.split("Known false claims")[1].split("Not to be")[0].count("\n    - ")
+    assert f"{count} known false claims" in more
+    command = re.search(r"memwatch (kb show \S+):", more)[1].split()
+    shown = memwatch(*command).stdout
+    assert "Known false claims (no advice)" in shown and "sources:" in shown
+
+
+def test_a_cause_is_cut_between_its_sentences(memwatch, log, tmp_path):
+    text = "Version 2.9 of it, e.g. The Flux, is too old. " + "It is long. " * 40 + "The end."
+    folder = record(tmp_path / "kb", **{**CLAIMS, "root_cause": {"text": text, "tier": "ai_generated"}})
+    short = memwatch("diagnose", "--kb", folder, log("Flux capacitor 3 exhausted")).stdout
+    cause = " ".join(short.split("  cause")[1].split("What helps")[0].split())
+    assert cause.startswith("Version 2.9 of it, e.g. The Flux, is too old. It is long. ")
+    assert cause.endswith("It is long. … [unverified]") and len(cause) < 340
+    assert "memwatch kb show --kb" in short and "own--error.json own/error" in " ".join(short.split())
+
+
+def test_of_many_pieces_of_advice_the_first_are_shown(memwatch, log, tmp_path):
+    claims = {**CLAIMS, "workarounds": [{"action": f"Do {i}", "tier": "ai_generated"} for i in range(9)]}
+    folder = record(tmp_path / "kb", **claims)
+    short = memwatch("diagnose", "--kb", folder, log("Flux capacitor 3 exhausted")).stdout
+    assert "- Do 3" in short and "- Do 4" not in short
+    assert "5 more pieces of advice" in " ".join(short.split())
 
 
 @pytest.mark.parametrize("language", ["en", "zh"])
@@ -224,17 +264,19 @@ CLAIMS = {
 def test_a_risk_is_told_in_the_same_breath_as_the_action(memwatch, log, tmp_path):
     folder = record(tmp_path / "kb", **CLAIMS)
     text = memwatch("diagnose", "--kb", folder, log("Flux capacitor 3 exhausted")).stdout
-    assert "- Add flux (when dry) WARNING: it burns [reported by several]" in text
+    assert "- Add flux (case: when dry) WARNING: it burns [reported by several]" in text
 
 
 def test_what_is_known_to_be_false_is_shown_as_such_and_never_as_advice(memwatch, log, tmp_path):
     folder = record(tmp_path / "kb", **CLAIMS)
     path = log("Flux capacitor 3 exhausted")
-    text = memwatch("diagnose", "--kb", folder, path).stdout
+    text = memwatch("diagnose", "--full", "--kb", folder, path).stdout
     advice, false = text.split("Known false claims (no advice)")
     assert "Pray" not in advice and "32 bits" not in advice
     assert '"Pray to the capacitor": false' in false
     assert '"Flux wraps at 32 bits": false. it is a fluid' in false
+    short = memwatch("diagnose", "--kb", folder, path).stdout
+    assert "Pray" not in short and "32 bits" not in short
     (known,) = json.loads(memwatch("diagnose", "--json", "--kb", folder, path).stdout)["records"]
     assert [a["action"] for a in known["workarounds"]] == ["Add flux", "Wait"]
     assert {c["claim"] for c in known["false_claims"]} == {
@@ -249,7 +291,7 @@ def test_what_nobody_has_checked_says_so(memwatch, log, tmp_path):
 
 def test_what_it_is_confused_with_comes_with_the_difference(memwatch, log, tmp_path):
     folder = record(tmp_path / "kb", **CLAIMS)
-    text = memwatch("diagnose", "--kb", folder, log("Flux capacitor 3 exhausted")).stdout
+    text = memwatch("diagnose", "--full", "--kb", folder, log("Flux capacitor 3 exhausted")).stdout
     confused = text.split("Not to be confused with")[1]
     assert "torch/cuda-oom-capacity (PyTorch" in confused
     assert "that one has no flux" in " ".join(confused.split())
@@ -258,7 +300,7 @@ def test_what_it_is_confused_with_comes_with_the_difference(memwatch, log, tmp_p
 def test_rates_that_nobody_counted_are_not_shown(memwatch, log):
     """The founding records state success rates; there are no counts behind them."""
     for language in ("en", "zh"):
-        text = memwatch("diagnose", "--lang", language, log(MACH_O)).stdout
+        text = memwatch("diagnose", "--full", "--lang", language, log(MACH_O)).stdout
         assert not re.search(r"success|rate of|0\.85|成功率", text)
 
 

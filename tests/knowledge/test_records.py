@@ -76,6 +76,16 @@ def texts_for_people(document):
         yield f"dead_ends[{i}]", action, "why_fails"
     for i, claim in enumerate(document.get("disputed", [])):
         yield f"disputed[{i}]", claim, "claim"
+        for k, item in enumerate(claim["evidence"]):
+            chinese = claim.get("evidence_zh", [])[k : k + 1]
+            yield f"disputed[{i}]", {"": item, "_zh": "".join(chinese)}, ""
+        # A source's name is the same in all languages.
+        if not re.match(r"\S*[:/]|CUDA 13.0: \w+\.h", claim["checked_against"]):
+            yield f"disputed[{i}]", claim, "checked_against"
+    for i, version in enumerate(document.get("versions", [])):
+        yield f"versions[{i}]", version, "behavior_change"
+    for name, field in document.get("fields", {}).items():
+        yield f"fields.{name}", field, "sentinel"
     for i, edge in enumerate(document["transition_graph"].get("frequently_confused_with", [])):
         yield f"frequently_confused_with[{i}]", edge, "distinction"
 
@@ -86,7 +96,7 @@ def test_every_text_is_there_in_chinese():
         for where, owner, name in texts_for_people(json.loads(path.read_text())):
             chinese = owner.get(name + "_zh", "")
             # A command or a name of an option alone is the same in all languages.
-            if not chinese or (not re.search("[\u4e00-\u9fff]", chinese) and chinese != owner[name]):
+            if not chinese or (not re.search("[\u201c\u4e00-\u9fff]", chinese) and chinese != owner[name]):
                 missing.append(f"{path.name}: {where}.{name}_zh")
     assert not missing, "\n".join(missing)
 
@@ -358,6 +368,12 @@ BAD = {
     ),
     "disputed, nobody knows why": (["verification_tier"], "disputed", "does not say why"),
     "a claim without evidence": (["disputed"], [{"claim": "so", "verdict": "false"}], "has no evidence"),
+    "evidence that Chinese readers do not get": (
+        ["disputed"],
+        [{"claim": "so", "verdict": "false", "evidence": ["one", "two"], "evidence_zh": ["一"],
+          "checked_on": "2026-01-02", "checked_against": "it"}],
+        "has other evidence in Chinese",
+    ),
     "advice that is disputed": (["workarounds", 0, "tier"], "disputed", 'belongs into "disputed"'),
     "a misspelt member": (["workaround"], [], '"workaround" is not part of the format'),
     "an imported expression that is sure of itself": (["regex"], "widget: card is full", None),

@@ -62,7 +62,7 @@ static const char own[] =
     "\"limit\",\n"
     " \"severity\": \"fatal\", \"signature\": \"it failed\",\n"
     " \"templates\": [\"it {x:word}\", \"or that\"], \"recovered_by\": [\"went on\"],\n"
-    " \"fields\": {\"limit\": {\"sentinel\": \"unlimited\"}},\n"
+    " \"fields\": {\"limit\": {\"sentinel\": \"unlimited\", \"sentinel_zh\": \"不限\"}},\n"
     " \"codes\": [{\"api\": \"cuda-driver\", \"code\": 2, \"name\": "
     "\"CUDA_ERROR_OUT_OF_MEMORY\"},\n"
     "           {\"name\": \"cudaErrorMadeUp\", \"disputed\": true}],\n"
@@ -74,12 +74,15 @@ static const char own[] =
     " \"dead_ends\": [{\"action\": \"try\", \"why_fails\": \"no\", \"why_fails_zh\": \"否\",\n"
     "                \"tier\": \"reproduced\", \"sources\": [\"t\"]}],\n"
     " \"disputed\": [{\"claim\": \"so\", \"verdict\": \"false\", \"evidence\": [\"not so\"],\n"
-    "               \"checked_on\": \"2026-01-02\", \"checked_against\": \"it\", \"see\": "
+    "               \"evidence_zh\": [\"并非\"],\n"
+    "               \"checked_on\": \"2026-01-02\", \"checked_against\": \"it\", "
+    "\"checked_against_zh\": \"它\", \"see\": "
     "\"c/d\",\n"
     "               \"stated_rate\": 0.9}],\n"
     " \"transition_graph\": {\"leads_to\": [{\"error_id\": \"c/d\", \"condition\": \"then\"}],\n"
     "   \"frequently_confused_with\": [{\"error_id\": \"e/f\", \"distinction\": \"other\"}]},\n"
-    " \"versions\": [{\"version\": \"1\", \"behavior_change\": \"new\"}],\n"
+    " \"versions\": [{\"version\": \"1\", \"behavior_change\": \"new\", \"behavior_change_zh\": "
+    "\"新\"}],\n"
     " \"examples\": [\"it failed\\nhere\"], \"verification_tier\": \"corroborated\",\n"
     " \"last_updated\": \"2026-01-02\", \"tags\": [\"t\"]}";
 
@@ -98,7 +101,8 @@ static void a_record_of_our_format_is_read_whole(void **state) {
     assert_int_equal(r->templates.count, 2);
     assert_string_equal(r->templates.item[1], "or that");
     assert_string_equal(r->recovered_by.item[0], "went on");
-    assert_string_equal(record_sentinel(r, "limit"), "unlimited");
+    assert_string_equal(record_text(record_sentinel(r, "limit"), LANGUAGE_EN), "unlimited");
+    assert_string_equal(record_text(record_sentinel(r, "limit"), LANGUAGE_ZH), "不限");
     assert_null(record_sentinel(r, "total"));
     assert_int_equal(r->codes, 2);
     assert_true(r->code[0].has_code && r->code[0].code == 2 && !r->code[0].disputed);
@@ -114,10 +118,14 @@ static void a_record_of_our_format_is_read_whole(void **state) {
     assert_string_equal(record_text(&r->dead_end[0].why_fails, LANGUAGE_ZH), "否");
     assert_int_equal(r->dispute[0].verdict, CLAIM_FALSE);
     assert_string_equal(r->dispute[0].see, "c/d");
+    assert_string_equal(dispute_evidence(&r->dispute[0], LANGUAGE_EN)->item[0], "not so");
+    assert_string_equal(dispute_evidence(&r->dispute[0], LANGUAGE_ZH)->item[0], "并非");
+    assert_string_equal(record_text(&r->dispute[0].checked_against, LANGUAGE_ZH), "它");
     assert_true(r->dispute[0].stated_rate == 0.9);
     assert_string_equal(r->leads_to.item[0].condition.text[LANGUAGE_EN], "then");
     assert_string_equal(r->confused_with.item[0].distinction.text[LANGUAGE_EN], "other");
-    assert_string_equal(r->version[0].behavior_change, "new");
+    assert_string_equal(record_text(&r->version[0].behavior_change, LANGUAGE_EN), "new");
+    assert_string_equal(record_text(&r->version[0].behavior_change, LANGUAGE_ZH), "新");
     assert_string_equal(r->examples.item[0], "it failed\nhere");
     assert_ptr_equal(knowledge_find(knowledge, "family/name"), r);
 }
@@ -160,7 +168,7 @@ static void a_record_of_the_founding_format_is_read_as_it_is(void **state) {
     assert_int_equal(r->codes, 1);
     assert_string_equal(r->code[0].name, "cudaErrorSomeLimit");
     assert_string_equal(r->leads_to.item[0].id, "cuda/next");
-    assert_string_equal(r->version[0].behavior_change, "");
+    assert_string_equal(record_text(&r->version[0].behavior_change, LANGUAGE_EN), "");
 }
 
 static void nothing_but_an_id_is_needed(void **state) {
