@@ -44,7 +44,7 @@ static void make_chunk(uint32_t index) {
 }
 
 void mw_arena_reset(void) {
-    mw_map_clear(&known);
+    mw_map_reset(&known);
     mw_set(&filling, 0);
     mw_set(&chunks, 0);
     mw_set(&claimed, 0);

@@ -30,10 +30,12 @@ static _Atomic uint32_t threads_used; // blocks handed out at least once
 static _Atomic uint32_t recycle_from; // where the next search for an ended block begins
 
 #define CELL_LEVELS 16u
-#define FIRST_PAGES 16u
+#define FIRST_PAGES 32u
 #define MAX_DEPTH   15u // of a thread's tree of pages: a hash has two bits for each level
+#define TRIES       64u // of what another thread is in the midst of, with a sched_yield between
 static struct mw_cell_page *page_chunk[CELL_LEVELS];
 static _Atomic uint32_t page_level; // chunks made or in the making
+static _Atomic uint32_t page_end;   // the level that could not be made
 static _Atomic uint32_t pages_used;
 
 // This thread's block and what it used last. Valid for one ledger (`epoch`).
@@ -49,6 +51,26 @@ static _Thread_local __attribute__((tls_model("initial-exec"))) struct {
 MW_STARTUP static pthread_key_t exit_key;
 MW_STARTUP static bool exit_key_made;
 
+// Indices that were read from the file are checked like any input: somebody may have scribbled over
+// it, and the watched program must not suffer from that.
+static struct mw_thread *thread_at(uint32_t index) {
+    uint32_t level = mw_level_of(index, FIRST_THREADS);
+    if (level >= LEVELS) return NULL;
+    struct mw_thread *chunk = __atomic_load_n(&thread_chunk[level], __ATOMIC_ACQUIRE);
+    return chunk ? chunk + (index - mw_level_start(level, FIRST_THREADS)) : NULL;
+}
+
+// Levels are begun in their order: a reader numbers the pages by the order of their chunks.
+static void begin_pages(uint32_t level) {
+    uint32_t expected = level, count = FIRST_PAGES << level;
+    if (level >= CELL_LEVELS || !atomic_compare_exchange_strong(&page_level, &expected, level + 1))
+        return;
+    void *chunk =
+        mw_ledger_grow(MW_CHUNK_CELLS, count, (uint64_t)count * sizeof(struct mw_cell_page));
+    if (!chunk) mw_set(&page_end, level);
+    __atomic_store_n(&page_chunk[level], chunk, __ATOMIC_RELEASE);
+}
+
 bool mw_counters_reset(void) {
     memset(thread_chunk, 0, sizeof thread_chunk);
     memset(page_chunk, 0, sizeof page_chunk);
@@ -59,18 +81,12 @@ bool mw_counters_reset(void) {
     mw_set(&threads_used, 1);
     mw_set(&recycle_from, 1);
     mw_set(&page_level, 0);
+    mw_set(&page_end, CELL_LEVELS);
     mw_set(&pages_used, 0);
+    begin_pages(0);
+    if (!page_chunk[0]) return false;
     mw_set(&thread_chunk[0]->state, MW_THREAD_SHARED);
     return true;
-}
-
-// Indices that were read from the file are checked like any input: somebody may have scribbled over
-// it, and the watched program must not suffer from that.
-static struct mw_thread *thread_at(uint32_t index) {
-    uint32_t level = mw_level_of(index, FIRST_THREADS);
-    if (level >= LEVELS) return NULL;
-    struct mw_thread *chunk = __atomic_load_n(&thread_chunk[level], __ATOMIC_ACQUIRE);
-    return chunk ? chunk + (index - mw_level_start(level, FIRST_THREADS)) : NULL;
 }
 
 // ---- threads ---------------------------------------------------------------------------------
@@ -256,21 +272,22 @@ void mw_in_flight(unsigned events) {
 
 // ---- cells -----------------------------------------------------------------------------------
 
-// The next unused page. As with the blocks of threads, a level is begun only when the one before is
-// in use: a reader numbers the pages by the order of their chunks.
+// The next unused page. Events of a thread that finds none are missing from its counters, so a
+// level is begun when the one before is half used, and one that is still in the making is waited
+// for a little.
 static struct mw_cell_page *fresh_page(uint32_t *index) {
-    uint32_t i = mw_get(&pages_used);
+    uint32_t i = mw_get(&pages_used), level;
+    unsigned tries = 0;
     do {
-        uint32_t level = mw_level_of(i, FIRST_PAGES), expected = level;
-        if (level >= CELL_LEVELS) return NULL;
-        if (__atomic_load_n(&page_chunk[level], __ATOMIC_ACQUIRE)) continue;
-        if (!atomic_compare_exchange_strong(&page_level, &expected, level + 1)) return NULL;
-        uint32_t count = FIRST_PAGES << level;
-        void *chunk =
-            mw_ledger_grow(MW_CHUNK_CELLS, count, (uint64_t)count * sizeof(struct mw_cell_page));
-        if (!chunk) return NULL;
-        __atomic_store_n(&page_chunk[level], chunk, __ATOMIC_RELEASE);
+        level = mw_level_of(i, FIRST_PAGES);
+        if (level >= mw_get(&page_end)) return NULL;
+        while (!__atomic_load_n(&page_chunk[level], __ATOMIC_ACQUIRE)) {
+            if (tries++ == TRIES || level >= mw_get(&page_end)) return NULL;
+            sched_yield();
+        }
     } while (!atomic_compare_exchange_weak(&pages_used, &i, i + 1));
+    if (i == mw_level_start(level, FIRST_PAGES) + (FIRST_PAGES << level) / 2)
+        begin_pages(level + 1);
     *index = i;
     return page_at(i);
 }
@@ -357,15 +374,13 @@ static void take_all_slack(struct mw_account *a, unsigned account) {
     give_back_slack(a, taken);
 }
 
-#define TRIES 64 // to see a bound that contains nobody's slack
-
 // What is live, when `bound` told more than the peak. Slack that another thread has taken but not
 // yet subtracted would make it too high: the answer counts only if no such move was under way. A
 // thread that is in the midst of one was interrupted there, so it is let go on; one that was ended
 // there (pthread_cancel) is not waited for twice, and what is told is too high by that slack.
 static uint64_t bound_without_slack(struct mw_account *a, unsigned account) {
     uint64_t bound = 0, moves = 0;
-    for (int i = 0; i < TRIES; i++) {
+    for (unsigned i = 0; i < TRIES; i++) {
         if (i) sched_yield();
         take_all_slack(a, account);
         uint64_t settled = atomic_load_explicit(&a->settled, memory_order_acquire);

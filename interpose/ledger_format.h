@@ -417,7 +417,8 @@ enum mw_door { MW_DOOR_SYMBOL, MW_DOOR_DLSYM, MW_DOOR_GETPROC, MW_DOOR_GETPROC_V
     X(LOOKUPS, "unwatched look-ups not listed")                                                    \
     X(GROWTH, "times the file could not grow")                                                     \
     X(CONTEXTS, "contexts or pools not listed")                                                    \
-    X(STACKS, "events whose stack could not be kept")
+    X(STACKS, "events whose stack could not be kept")                                              \
+    X(WAKING, "events during which the ledger was still being made")
 enum mw_loss {
 #define X(id, text) MW_LOSS_##id,
     MW_LOSSES(X)

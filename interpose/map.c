@@ -54,26 +54,20 @@ bool mw_map_find(struct mw_map *map, uint64_t hash, struct mw_map_search *search
     return false;
 }
 
-static bool begin_level(struct mw_map *map, uint32_t level) {
+static void begin_level(struct mw_map *map, uint32_t level) {
     uint32_t expected = level;
     if (level >= MW_MAP_LEVELS ||
         !atomic_compare_exchange_strong(&map->levels, &expected, level + 1))
-        return false;
+        return;
     int saved = errno;
     void *table = mmap(NULL, entries_of(level) * sizeof(struct mw_map_entry),
                        PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
     errno = saved;
-    if (table == MAP_FAILED) return false; // the level stays begun: not tried again at each event
+    if (table == MAP_FAILED) return; // the level stays begun: not tried again at each event
     __atomic_store_n(&map->level[level], table, __ATOMIC_RELEASE);
-    return true;
 }
 
-bool mw_map_add(struct mw_map *map, uint64_t hash, uint32_t value) {
-    hash = mark(hash);
-    uint32_t levels = mw_get(&map->levels);
-    uint32_t level = levels ? levels - 1 : 0;
-    if (!levels || mw_get(&map->used[level]) > entries_of(level) / 2)
-        if (begin_level(map, levels)) level = levels;
+static bool add_in(struct mw_map *map, uint32_t level, uint64_t hash, uint32_t value) {
     struct mw_map_entry *table = __atomic_load_n(&map->level[level], __ATOMIC_ACQUIRE);
     for (uint32_t i = 0; table && i < MAX_PROBES; i++) {
         struct mw_map_entry *e = &table[(hash + i) & (entries_of(level) - 1)];
@@ -89,11 +83,22 @@ bool mw_map_add(struct mw_map *map, uint64_t hash, uint32_t value) {
     return false;
 }
 
-void mw_map_clear(struct mw_map *map) {
+bool mw_map_add(struct mw_map *map, uint64_t hash, uint32_t value) {
+    uint32_t levels = mw_get(&map->levels);
+    hash = mark(hash);
+    if (mw_get(&map->used[levels - 1]) > entries_of(levels - 1) / 2) begin_level(map, levels++);
+    // The newest may be in the making by another thread: until then the older ones take more.
+    for (uint32_t level = levels < MW_MAP_LEVELS ? levels : MW_MAP_LEVELS; level-- > 0;)
+        if (add_in(map, level, hash, value)) return true;
+    return false;
+}
+
+void mw_map_reset(struct mw_map *map) {
     for (uint32_t i = 0; i < MW_MAP_LEVELS; i++) {
         if (map->level[i]) munmap(map->level[i], entries_of(i) * sizeof(struct mw_map_entry));
         map->level[i] = NULL;
         mw_set(&map->used[i], 0);
     }
     mw_set(&map->levels, 0);
+    begin_level(map, 0);
 }

@@ -27,13 +27,15 @@ struct mw_map_search {
 // hash: the caller compares and asks again. Any thread, no lock, no system call.
 bool mw_map_find(struct mw_map *map, uint64_t hash, struct mw_map_search *search, uint32_t *value);
 
-// Stores a value, beside others of that hash. False: full, or the next level could not be made
-// just now; then it is not found later, which costs the caller time or a duplicate, no more.
+// Stores a value, beside others of that hash. False: full; then it is not found later, which costs
+// the caller time or a duplicate, no more.
 // Makes a system call when it grows (a dozen times in a life); errno is preserved.
 bool mw_map_add(struct mw_map *map, uint64_t hash, uint32_t value);
 
-// Forgets everything. Nobody may be using the map.
-void mw_map_clear(struct mw_map *map);
+// Forgets everything, and makes the first level: before the first use, while nobody else uses the
+// map. (Made by the first to add something, it would not be there for threads that add meanwhile,
+// and these would intern the same thing again at each event.)
+void mw_map_reset(struct mw_map *map);
 
 // A hash: h = mw_hash(h, word) for each word. The folded 128-bit product mixes all bits into all,
 // as in wyhash; a plain product leaves the low bits, which choose the entry, to the low bits.

@@ -51,7 +51,7 @@ static void begin_level(uint32_t level) {
 
 bool mw_sites_reset(uint32_t limit) {
     memset(site_chunk, 0, sizeof site_chunk);
-    mw_map_clear(&site_index);
+    mw_map_reset(&site_index);
     mw_set(&site_levels, 0);
     mw_set(&sites_used, 1);
     site_limit = limit;

@@ -63,7 +63,7 @@ static void begin_python(void) {
 
 void mw_stacks_begin(const struct mw_stack_options *options) {
     wanted = *options;
-    mw_map_clear(&known);
+    mw_map_reset(&known);
     if (wanted.python || wanted.native) mw_arena_reset();
     if (wanted.native)
         mw_native_find(&mw_ledger->level[MW_LEVEL_NATIVE]);

@@ -337,21 +337,41 @@ static _Atomic uint32_t *wake_page(void) {
     return now;
 }
 
+// Another thread is making the ledger, which takes a millisecond, or as long as the file system of
+// a busy machine needs. Our event must not be lost: wait, but not for ever, since that thread may
+// be in need of something that the program holds.
+#define PATIENCE_MS 5000
+static _Atomic uint32_t given_up;
+
+// By who gave up, after that, and by who is done, after that: one of them sees both.
+static void tell_given_up(void) {
+    if (!mw_awake()) return;
+    uint32_t events = atomic_exchange(&given_up, 0);
+    if (events) mw_lost(MW_LOSS_WAKING, events);
+}
+
+static bool wait_for_waker(_Atomic uint32_t *word) {
+    uint32_t state = MW_WAKING;
+    int saved = errno;
+    for (uint64_t us = 0, pause = 100; state == MW_WAKING && us < PATIENCE_MS * 1000; us += pause) {
+        clock_nanosleep(CLOCK_MONOTONIC, 0, &(struct timespec){0, (long)pause * 1000}, NULL);
+        if (us > 10000) pause = 1000;
+        state = atomic_load_explicit(word, memory_order_acquire);
+    }
+    errno = saved;
+    if (state == MW_WAKING) {
+        atomic_fetch_add(&given_up, 1);
+        tell_given_up();
+    }
+    return state == MW_AWAKE;
+}
+
 bool mw_wake(void) {
     uint32_t state = MW_INERT;
     _Atomic uint32_t *word = wake_page();
     if (!word) return false;
-    if (!atomic_compare_exchange_strong(word, &state, MW_WAKING)) {
-        // Another thread is at it. Its events must not be lost, nor ours: wait, but not for ever.
-        for (int i = 0; i < 1000 && state == MW_WAKING; i++) {
-            struct timespec moment = {0, 100000};
-            int saved = errno;
-            clock_nanosleep(CLOCK_MONOTONIC, 0, &moment, NULL);
-            errno = saved;
-            state = atomic_load_explicit(word, memory_order_acquire);
-        }
-        return state == MW_AWAKE;
-    }
+    if (!atomic_compare_exchange_strong(word, &state, MW_WAKING))
+        return state == MW_AWAKE || (state == MW_WAKING && wait_for_waker(word));
     int saved = errno, cancel = 0;
     uint64_t before = mw_block_signals();
     if (pthread_setcancelstate) pthread_setcancelstate(PTHREAD_CANCEL_DISABLE, &cancel);
@@ -360,6 +380,7 @@ bool mw_wake(void) {
     if (made) {
         mw_context_publish(mw_ledger); // what others noted meanwhile
         mw_doors_changed();
+        tell_given_up();
         start_monitor();
     }
     if (pthread_setcancelstate) pthread_setcancelstate(cancel, NULL);

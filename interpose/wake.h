@@ -27,7 +27,7 @@ MW_INLINE bool mw_awake(void) {
 
 // Makes the ledger if there is none: at the first event worth recording. True if awake afterwards.
 // The first call takes about a millisecond (a file, a companion process); threads that come
-// meanwhile wait for it, at most 100 ms. errno is preserved.
+// meanwhile wait for it, at most 5 s. errno is preserved.
 bool mw_wake(void);
 
 #endif

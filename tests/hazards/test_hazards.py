@@ -4,7 +4,7 @@ programs take unusual turns, and threads and processes may end in the middle of 
 
 import pytest
 
-from conftest import BUILD, SANITIZE, SIMGPU, compare_with_books
+from conftest import BUILD, LIBRARY, SANITIZE, SIMGPU, compare_with_books, sanitizer_runtimes
 
 HAZARDS = BUILD / "tests" / "hazards"
 MIB, GIB = 1 << 20, 1 << 30
@@ -117,3 +117,38 @@ def test_a_library_that_frees_in_its_destructor_has_leaked_nothing(run_watched, 
     assert "freed by the library: 0" in result.stdout
     compare_with_books(result.report, result.books)
     assert result.report["blocks"]["count"] == 0
+
+
+# --- threads that begin together ---------------------------------------------------------------
+
+
+def slow_growth(milliseconds):
+    """Surroundings in which the ledger's file and tables take that long to grow."""
+    libraries = *sanitizer_runtimes(), LIBRARY, HAZARDS / "libslow_growth.so"
+    return {"LD_PRELOAD": ":".join(map(str, libraries)), "SLOW_GROWTH_MS": milliseconds}
+
+
+def counted_and_true(result):
+    """Allocations and frees of device memory, ours and the GPU's. (Not the peak: what waits to be
+    counted is counted one after the other.)"""
+    [ours] = [row for row in result.report["totals"] if row["space"] == "device"]
+    true = result.books[0, "device"]
+    return (ours["allocations"], ours["frees"]), (true["allocs"], true["frees"])
+
+
+@pytest.mark.parametrize("milliseconds", [0, 30, 300])
+def test_no_event_is_lost_while_the_ledger_is_made_and_grows(run_watched, milliseconds):
+    result = run_watched(command("many_sites"), slow_growth(milliseconds))
+    assert (result.returncode, result.stderr) == (0, "")
+    counted, true = counted_and_true(result)
+    assert counted == true
+    assert result.report["ledger"]["check"] == {"ok": True, "differences": []}
+    assert result.report["coverage"]["losses"] == {}
+
+
+def test_who_waited_five_seconds_for_the_ledger_goes_on_and_the_event_is_counted_as_lost(run_watched):
+    result = run_watched(command("many_sites"), slow_growth(1500) | {"MEMWATCH_STACKS": "off"})
+    assert result.returncode == 0
+    counted, true = counted_and_true(result)
+    lost = result.report["coverage"]["losses"]["waking"]["count"]
+    assert lost == true[0] - counted[0] > 0
