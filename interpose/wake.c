@@ -353,7 +353,9 @@ static void tell_given_up(void) {
 static bool wait_for_waker(_Atomic uint32_t *word) {
     uint32_t state = MW_WAKING;
     int saved = errno;
-    for (uint64_t us = 0, pause = 100; state == MW_WAKING && us < PATIENCE_MS * 1000; us += pause) {
+    // Once only: who comes after one that gave up does not wait.
+    for (uint64_t us = 0, pause = 100;
+         state == MW_WAKING && us < PATIENCE_MS * 1000 && !mw_get(&given_up); us += pause) {
         clock_nanosleep(CLOCK_MONOTONIC, 0, &(struct timespec){0, (long)pause * 1000}, NULL);
         if (us > 10000) pause = 1000;
         state = atomic_load_explicit(word, memory_order_acquire);
