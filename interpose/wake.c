@@ -427,7 +427,7 @@ static void mark_exit(void) {
 
 // Without a companion the report is made here, as late as can be: destructors of other libraries
 // free memory after ours has run.
-static void render(void *unused) {
+MW_STARTUP_CODE static void render(void *unused) {
     (void)unused;
     if (!mw_ledger || !mw_awake() || companion_runs) return;
     if (!mw_companion_find(options.program, companion, sizeof companion)) return;
@@ -447,7 +447,7 @@ static void render(void *unused) {
 extern int __cxa_atexit(void (*)(void *), void *, void *);
 
 __attribute__((constructor)) static void start(void) {
-    static _Atomic bool started;
+    MW_STARTUP static _Atomic bool started;
     // In a setuid program the environment is not trusted: stay off.
     if (atomic_exchange(&started, true) || getauxval(AT_SECURE)) return;
     mw_messages_init();
