@@ -39,6 +39,8 @@ static const char help[] =
     "read from standard input. Several arguments are taken as one text.\n"
     "\n"
     "      --device-memory SIZE  what the device has, such as \"24 GiB\"\n"
+    "      --platform NAME       where it was printed: linux, windows, macos; on Windows\n"
+    "                            more may be in use than the device has\n"
     "      --json                as JSON\n"
     "      --lang LANGUAGE       en or zh; otherwise as LC_ALL, LC_MESSAGES, LANG say\n" KB_HELP
     "  -h, --help                this text\n"
@@ -51,6 +53,7 @@ struct options {
     enum language language;
     struct kb_paths paths;
     uint64_t device_bytes;
+    enum counter_platform platform;
     char *text; // allocated
     size_t length;
 };
@@ -99,9 +102,22 @@ static bool read_size(const char *text, uint64_t *out) {
     return *out > 0;
 }
 
+static bool read_platform(const char *text, enum counter_platform *out) {
+    static const char *const names[] = {[PLATFORM_LINUX] = "linux",
+                                        [PLATFORM_WINDOWS] = "windows",
+                                        [PLATFORM_MACOS] = "macos"};
+    for (size_t i = 0; i < sizeof names / sizeof names[0]; i++)
+        if (names[i] && !strcmp(names[i], text)) {
+            *out = (enum counter_platform)i;
+            return true;
+        }
+    return false;
+}
+
 // -1: go on.
 static int read_command_line(int argc, char **argv, struct options *o) {
     static const struct option options[] = {{"device-memory", required_argument, NULL, 'd'},
+                                            {"platform", required_argument, NULL, 'p'},
                                             {"json", no_argument, NULL, 'j'},
                                             {"lang", required_argument, NULL, 'l'},
                                             {"kb", required_argument, NULL, 'k'},
@@ -119,6 +135,7 @@ static int read_command_line(int argc, char **argv, struct options *o) {
             return EXIT_OK;
         }
         if (c == 'j') o->json = true;
+        if (c == 'p') known = read_platform(optarg, &o->platform);
         if (c == 'd') known = read_size(optarg, &o->device_bytes);
         if (c == 'l') known = language_parse(optarg, &o->language);
         if (c == 'k') known = kb_paths_add(&o->paths, optarg);
@@ -262,6 +279,7 @@ static void classify(struct explanation *e) {
         }
         f->context = (struct counter_context){.role = f->role,
                                               .at_least = f->at_least,
+                                              .platform = e->options->platform,
                                               .siblings = f->sibling,
                                               .siblings_count = count};
         judge(f, 0);

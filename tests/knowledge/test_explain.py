@@ -193,6 +193,52 @@ def test_the_devices_memory_decides_what_fits(as_json, explain):
     assert "85 times what the device has" in said
 
 
+def test_the_platform_decides_whether_more_may_be_used_than_there_is(as_json, explain):
+    """On Windows the driver moves what does not fit to system memory (nvtop#436 is of Linux)."""
+    text = ("--device-memory=24GiB", "used 58 GiB")
+    for allowed in ([], ["--platform", "windows"]):
+        assert best(as_json(*allowed, *text), "58 GiB")[0]["verdict"] == "plausible"
+    number, first = best(as_json("--platform", "linux", *text), "58 GiB")
+    assert (number["verdict"], first["kind"]) == ("implausible", "exceeds_total")
+    assert "'beos'" in explain("--platform", "beos", "1", code=2)
+
+
+# The reports that the classes were made from, as people would give them: the words around a number
+# tell what it counts. The same numbers with all that is known of them: tests/unit/test_counters.c.
+REPORTED = [
+    (MPS, "67108914.49 GiB", "magic_as_size"),
+    ("Including non-PyTorch memory, this process has 17179869184.00 GiB memory in use.", "17179869184.00 GiB", "sentinel"),
+    ("Tried to allocate 17179869183.95 GiB (GPU 0; 10.92 GiB total capacity)", "17179869183.95 GiB", "unsigned_underflow"),
+    ("GPU memory: 17179869184.000Gi used", "17179869184.000Gi", "sentinel"),
+    ("free: 18 EB", "18 EB", "unsigned_underflow"),
+    ("used: -76898304 B", "-76898304 B", "negative"),
+    ("GPU memory used: 112 %", "112 %", "exceeds_total"),
+    ("Tried to allocate more than 1EB memory.", "1EB", "negative"),
+    ("Tried to allocate -1024 bytes", "-1024 bytes", "negative"),
+    ("Tried to allocate 18446744073709551105 bytes", "18446744073709551105 bytes", "wrapped_to_zero"),
+    ("CUDA out of memory. Tried to allocate 131060.03 GiB", "131060.03 GiB", "pointer_as_size"),
+    ("CUDA out of memory. Tried to allocate 131062.02 GiB", "131062.02 GiB", "pointer_as_size"),
+    ("Tried to allocate 133792483 MiB", "133792483 MiB", "pointer_as_size"),
+    ("failed to allocate 127.99TiB (140729850295296 bytes) from device", "140729850295296 bytes", "pointer_as_size"),
+    ("workspace request 140632G", "140632G", "pointer_as_size"),
+    ("Tried to allocate 67371012.07 GiB", "67371012.07 GiB", "flag_bytes"),
+    ("Tried to allocate 1050587.26 GiB", "1050587.26 GiB", "unexplained"),
+    ("Failed to allocate memory for requested buffer of size 4585490524328388608", "4585490524328388608", "floats_as_integer"),
+    ("memory limit: 18446744073709551615", "18446744073709551615", "sentinel"),
+    ("limit 4294967295 B", "4294967295 B", "sentinel"),
+    ("Tried to allocate -1610612736 bytes", "-1610612736 bytes", "negative"),
+    ("GPU memory used: 4820 %", "4820 %", "exceeds_total"),
+    ("PCIe RX: 65536 MB/s", "65536 MB/s", "wrap"),
+]
+
+
+@pytest.mark.parametrize("text, number, kind", REPORTED, ids=[n for _, n, _ in REPORTED])
+def test_each_reported_number_gets_its_class_from_the_words_around_it(as_json, text, number, kind):
+    found, first = best(as_json(text), number)
+    assert first["kind"] == kind
+    assert found["verdict"] != "plausible"
+
+
 def known(as_json, text):
     return bool(as_json(text)["incidents"])
 
