@@ -117,6 +117,24 @@ void capture_write(struct capture_writer *w, const char *text, size_t bytes) {
     }
 }
 
+// What it was writing when it died has no commit word.
+void capture_resume(struct capture_writer *w) {
+    const struct {
+        uint64_t *to, offset;
+    } fields[] = {{&w->begun, offsetof(struct capture_file, begun)},
+                  {&w->done, offsetof(struct capture_file, done)},
+                  {&w->first, offsetof(struct capture_file, first.written)},
+                  {&w->last, offsetof(struct capture_file, last.written)}};
+    for (size_t i = 0; i < sizeof fields / sizeof fields[0] && w->fd >= 0; i++)
+        if (pread(w->fd, fields[i].to, sizeof *fields[i].to, (off_t)fields[i].offset) !=
+            (ssize_t)sizeof *fields[i].to) {
+            close(w->fd);
+            w->fd = -1;
+        }
+    // The first ring is not begun again once the second one was.
+    w->first_full = w->last != 0;
+}
+
 void capture_begin_round(struct capture_writer *w) {
     PUT_FIELD(w, begun, ++w->begun);
 }

@@ -43,6 +43,8 @@ struct capture_writer {
 bool capture_create(const char *path, int *fd);
 // Text that was read now, of any length. What cannot be written is not kept.
 void capture_write(struct capture_writer *w, const char *text, size_t bytes);
+// Goes on in the file where another process, now dead, left off.
+void capture_resume(struct capture_writer *w);
 void capture_begin_round(struct capture_writer *w);
 void capture_end_round(struct capture_writer *w);
 void capture_ended(struct capture_writer *w);

@@ -103,9 +103,8 @@ static bool read_size(const char *text, uint64_t *out) {
 }
 
 static bool read_platform(const char *text, enum counter_platform *out) {
-    static const char *const names[] = {[PLATFORM_LINUX] = "linux",
-                                        [PLATFORM_WINDOWS] = "windows",
-                                        [PLATFORM_MACOS] = "macos"};
+    static const char *const names[] = {
+        [PLATFORM_LINUX] = "linux", [PLATFORM_WINDOWS] = "windows", [PLATFORM_MACOS] = "macos"};
     for (size_t i = 0; i < sizeof names / sizeof names[0]; i++)
         if (names[i] && !strcmp(names[i], text)) {
             *out = (enum counter_platform)i;

@@ -11,15 +11,24 @@
 
 #include "memwatch.h"
 
+#include <dirent.h>
 #include <fcntl.h>
 #include <inttypes.h>
 #include <limits.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/file.h>
+#include <sys/stat.h>
+#include <time.h>
 #include <unistd.h>
 
 #define VARIABLE "MEMWATCH_RUN"
+
+// Seconds. The monitor of a program that ends with its killed run still reads what was captured.
+#define LEFT_AFTER 60
+
+static int descriptor = -1;
 
 bool journal_create(void) {
     const char *const places[] = {getenv("XDG_RUNTIME_DIR"), getenv("TMPDIR"), "/dev/shm", "/tmp"};
@@ -29,13 +38,25 @@ bool journal_create(void) {
         if (!places[i] || places[i][0] != '/') continue;
         if (snprintf(path, sizeof path, "%s/memwatch-run.XXXXXX", places[i]) >= (int)sizeof path)
             continue;
-        int fd = mkostemp(path, O_CLOEXEC);
-        if (fd < 0) continue;
-        close(fd);
-        if (setenv(VARIABLE, path, 1) == 0) return true;
+        int made = mkostemp(path, O_CLOEXEC);
+        if (made < 0) continue;
+        // Not one of the standard three, which may be closed and shall stay so.
+        int fd = fcntl(made, F_DUPFD_CLOEXEC, STDERR_FILENO + 1);
+        close(made);
+        journal_sweep(places[i]);
+        // Without a lock a sweep of others would take it after a minute of silence.
+        if (flock(fd, LOCK_EX | LOCK_NB) == 0 && setenv(VARIABLE, path, 1) == 0) {
+            descriptor = fd;
+            return true;
+        }
+        if (fd >= 0) close(fd);
         unlink(path);
     }
     return false;
+}
+
+int journal_descriptor(void) {
+    return descriptor;
 }
 
 bool journal_is_kept(void) {
@@ -114,6 +135,49 @@ void journal_free(struct journal *list) {
     }
     free(list->entry);
     *list = (struct journal){0};
+}
+
+// ---- what killed runs leave -----------------------------------------------------------------
+
+// The files of a run, the journal last: as long as it is there the others are found.
+static const char *const kinds[] = {"orders", "stderr", "run"};
+#define KINDS (sizeof kinds / sizeof kinds[0])
+
+static bool is_left(int folder, const char *name, const char *which) {
+    struct stat st;
+    bool quiet = true;
+    int fd = openat(folder, name, O_RDONLY | O_CLOEXEC | O_NOFOLLOW | O_NONBLOCK);
+    if (fd < 0) return false;
+    bool ours = fstat(fd, &st) == 0 && S_ISREG(st.st_mode) && st.st_uid == geteuid();
+    for (size_t i = 0; i < KINDS && ours; i++) {
+        char other[64];
+        snprintf(other, sizeof other, "memwatch-%s.%s", kinds[i], which);
+        if (fstatat(folder, other, &st, AT_SYMLINK_NOFOLLOW) == 0)
+            quiet &= st.st_mtime + LEFT_AFTER < time(NULL);
+    }
+    bool left = ours && quiet && flock(fd, LOCK_EX | LOCK_NB) == 0;
+    close(fd);
+    return left;
+}
+
+size_t journal_sweep(const char *folder) {
+    static const char prefix[] = "memwatch-run.";
+    DIR *dir = opendir(folder);
+    size_t runs = 0;
+    for (struct dirent *e; dir && (e = readdir(dir));) {
+        const char *which = e->d_name + sizeof prefix - 1;
+        if (strncmp(e->d_name, prefix, sizeof prefix - 1) != 0 || strlen(which) != 6 ||
+            !is_left(dirfd(dir), e->d_name, which))
+            continue;
+        for (size_t i = 0; i < KINDS; i++) {
+            char name[64];
+            snprintf(name, sizeof name, "memwatch-%s.%s", kinds[i], which);
+            unlinkat(dirfd(dir), name, 0);
+        }
+        runs++;
+    }
+    if (dir) closedir(dir);
+    return runs;
 }
 
 bool journal_beside(const char *what, char *path, size_t bytes) {

@@ -31,6 +31,14 @@ struct journal {
 // no folder to put it in; then the functions below do nothing.
 bool journal_create(void);
 
+// The file, open in `run` and in the process that copies (relay.h), locked as long as one of them
+// lives; -1: there is none. Not for children that execute something else.
+int journal_descriptor(void);
+
+// Removes the files of runs that were killed from a folder: nobody has locked them, and nobody has
+// written to them for a minute. Returns how many runs' they were.
+size_t journal_sweep(const char *folder);
+
 // Is this process, or one of its ancestors, under `memwatch run`?
 bool journal_is_kept(void);
 

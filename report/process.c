@@ -121,3 +121,21 @@ int process_maps(pid_t pid, const char *basename) {
     fclose(maps);
     return found;
 }
+
+static void close_between(unsigned first, unsigned last) {
+    if (first > last || syscall(SYS_close_range, first, last, 0u) == 0) return;
+    for (unsigned fd = first; fd <= last && fd < 4096; fd++) close((int)fd); // before Linux 5.9
+}
+
+void process_close_all_but(const int *keep, size_t count, bool standard) {
+    // The lowest that is kept, of those that are left.
+    for (unsigned from = standard ? STDERR_FILENO + 1 : 0;;) {
+        unsigned next = ~0u;
+        for (size_t i = 0; i < count; i++)
+            if (keep[i] >= 0 && (unsigned)keep[i] >= from && (unsigned)keep[i] < next)
+                next = (unsigned)keep[i];
+        if (next > from) close_between(from, next == ~0u ? next : next - 1);
+        if (next == ~0u) return;
+        from = next + 1;
+    }
+}

@@ -11,6 +11,7 @@
 #define MEMWATCH_PROCESS_H
 
 #include <stdbool.h>
+#include <stddef.h>
 #include <stdint.h>
 #include <sys/types.h>
 
@@ -46,5 +47,8 @@ bool process_exit_status(int pidfd, int *status);
 // change the rest)? 1 yes, 0 no: it executed another program, -1 cannot be told: no permission, no
 // /proc, or the process is ending.
 int process_maps(pid_t pid, const char *basename);
+
+// Closes this process's descriptors but those given (-1 is none) and, with `standard`, 0 to 2.
+void process_close_all_but(const int *keep, size_t count, bool standard);
 
 #endif

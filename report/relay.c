@@ -6,14 +6,17 @@
 // real descriptor it meets here: if its reader is gone, ours ends, too, and the program gets its
 // SIGPIPE; if its reader is slow, so are we. The copying process is in a session of its own, so
 // that no signal of the terminal ends or stops it, and blocks all others but SIGKILL and SIGSTOP.
+// If it is killed, another one goes on: `run` has the ends, too. What it had read and not written
+// is lost, 64 KiB at most.
 //
 // What a program can notice: descriptor 2 is a pipe instead of a file or a socket, or a terminal
 // that is not its controlling one, from which nothing can be read. Who minds says --no-stderr.
 #define _GNU_SOURCE // pipe2, ptsname_r
 #include "relay.h"
 
-#include "capture.h"
+#include "journal.h"
 #include "memwatch.h"
+#include "process.h"
 
 #include <errno.h>
 #include <fcntl.h>
@@ -40,12 +43,6 @@
 #define SETTLE_MS 10000
 
 // ---- the copying process --------------------------------------------------------------------
-
-struct copier {
-    int in, out, orders;
-    bool both, terminal;
-    struct capture_writer capture;
-};
 
 enum outcome { AGAIN, NOTHING, END };
 
@@ -114,27 +111,11 @@ static void copy_until_end(struct copier *c) {
     }
 }
 
-static int by_number(const void *a, const void *b) {
-    return *(const int *)a - *(const int *)b;
-}
-
-static void close_between(unsigned first, unsigned last) {
-    if (first > last || syscall(SYS_close_range, first, last, 0u) == 0) return;
-    for (unsigned fd = first; fd <= last && fd < 4096; fd++) close((int)fd); // before Linux 5.9
-}
-
-// Holds nothing of anybody's but the two ends, the file and the orders: who waits for the end of
-// the program's output shall not wait for ours.
+// Holds nothing of anybody's but the two ends, the file and the orders, and the run's files as ours
+// (journal.h): who waits for the end of the program's output shall not wait for ours.
 static void let_go_of_all_but(const struct copier *c) {
-    int keep[] = {c->in, c->out, c->orders, c->capture.fd};
-    size_t n = sizeof keep / sizeof keep[0];
-    unsigned from = 0;
-    qsort(keep, n, sizeof keep[0], by_number);
-    for (size_t i = 0; i < n; i++) {
-        if (keep[i] > 0) close_between(from, (unsigned)keep[i] - 1);
-        if (keep[i] >= 0) from = (unsigned)keep[i] + 1;
-    }
-    close_between(from, ~0u);
+    const int keep[] = {c->in, c->out, c->orders, c->capture.fd, journal_descriptor()};
+    process_close_all_but(keep, sizeof keep / sizeof keep[0], false);
     if (chdir("/") != 0) return; // then a folder stays in use: no reason not to copy
 }
 
@@ -147,18 +128,11 @@ static _Noreturn void copy(struct copier *c) {
     _exit(0);
 }
 
-// As a grandchild, the copying process is an orphan at once. False: no process could be made.
-static bool start_copier(struct copier *c) {
+// The process's id, negative if none could be made.
+static pid_t start_copier(struct copier *c) {
     pid_t child = fork();
-    if (child == 0) {
-        pid_t grandchild = fork();
-        if (grandchild == 0) copy(c);
-        _exit(grandchild < 0);
-    }
-    int status = 1;
-    while (child > 0 && waitpid(child, &status, 0) < 0 && errno == EINTR) {
-    }
-    return child > 0 && status == 0;
+    if (child == 0) copy(c);
+    return child;
 }
 
 // ---- what the program gets ------------------------------------------------------------------
@@ -218,7 +192,9 @@ static enum kinship kinship(void) {
 static bool make_ends(struct relay *r, struct copier *c, bool insist) {
     int flags = fcntl(STDERR_FILENO, F_GETFL);
     if (flags < 0 || (flags & O_ACCMODE) == O_RDONLY) return false; // closed: it shall stay so
-    c->out = STDERR_FILENO;
+    // Ours may be closed at the end; not one of the standard three, which may be closed, too.
+    c->out = fcntl(STDERR_FILENO, F_DUPFD_CLOEXEC, STDERR_FILENO + 1);
+    if (c->out < 0) return pass(r, "%s", strerror(errno));
     switch (kinship()) {
     case ONE_TERMINAL:
         return insist && make_terminal(r, c);
@@ -233,14 +209,18 @@ static bool make_ends(struct relay *r, struct copier *c, bool insist) {
     return isatty(STDERR_FILENO) ? make_terminal(r, c) : make_pipe(r, c);
 }
 
+// Opened for both, the pipe never ends.
+static bool open_orders(const char *path, struct copier *c) {
+    c->orders = open(path, O_RDWR | O_NONBLOCK | O_CLOEXEC | O_NOFOLLOW);
+    return c->orders >= 0;
+}
+
 static bool make_files(struct relay *r, struct copier *c) {
     char path[CAPTURE_PATH], orders[CAPTURE_PATH];
     if (!capture_path(path) || !capture_orders_path(orders))
         return pass(r, "no folder for a temporary file can be written to");
     if (!capture_create(path, &c->capture.fd)) return pass(r, "%.100s: %s", path, strerror(errno));
-    // Opened for both, it never ends.
-    if (mkfifo(orders, 0600) != 0 ||
-        (c->orders = open(orders, O_RDWR | O_NONBLOCK | O_CLOEXEC | O_NOFOLLOW)) < 0)
+    if (mkfifo(orders, 0600) != 0 || !open_orders(orders, c))
         return pass(r, "%.100s: %s", orders, strerror(errno));
     int fd = open(orders, O_WRONLY | O_NONBLOCK | O_CLOEXEC | O_NOFOLLOW);
     // Not one of the standard three, which may be closed.
@@ -255,19 +235,47 @@ static void close_if(int *fd) {
     *fd = -1;
 }
 
+static void let_go_of_ends(struct copier *c) {
+    close_if(&c->in);
+    close_if(&c->out);
+    close_if(&c->orders);
+    close_if(&c->capture.fd);
+}
+
 void relay_start(struct relay *r, bool insist) {
-    struct copier c = {.in = -1, .orders = -1, .capture.fd = -1};
-    *r = (struct relay){.end = -1, .orders = -1};
-    bool started = make_ends(r, &c, insist) && make_files(r, &c) &&
-                   (start_copier(&c) || pass(r, "no process could be started"));
-    close_if(&c.in);
-    close_if(&c.orders);
-    close_if(&c.capture.fd);
-    if (started) return;
+    struct copier *c = &r->kept;
+    *r = (struct relay){.end = -1, .orders = -1, .kept = RELAY_NOTHING_KEPT};
+    bool made = make_ends(r, c, insist) && make_files(r, c);
+    if (made && (r->copier = start_copier(c)) < 0) made = pass(r, "no process could be started");
+    close_if(&c->orders); // that the copying process has gone can be told by that
+    if (made) return;
+    let_go_of_ends(c);
     close_if(&r->end);
     close_if(&r->orders);
     relay_remove();
+    r->copier = 0;
     r->both = r->terminal = false;
+}
+
+void relay_ended(struct relay *r, int status) {
+    char orders[CAPTURE_PATH];
+    struct copier *c = &r->kept;
+    r->copier = 0;
+    // By itself it ends when nobody is left who could write, or who would read.
+    if (WIFSIGNALED(status) && capture_orders_path(orders) && open_orders(orders, c)) {
+        capture_resume(&c->capture);
+        r->copier = start_copier(c);
+        close_if(&c->orders);
+    }
+    if (r->copier > 0) return;
+    r->copier = 0;
+    let_go_of_ends(c);
+}
+
+size_t relay_descriptors(const struct relay *r, int fd[RELAY_DESCRIPTORS]) {
+    const int all[RELAY_DESCRIPTORS] = {r->orders, r->kept.in, r->kept.out, r->kept.capture.fd};
+    memcpy(fd, all, sizeof all);
+    return RELAY_DESCRIPTORS;
 }
 
 void relay_become(const struct relay *r) {
@@ -295,15 +303,9 @@ static uint64_t now_ms(void) {
     return (uint64_t)t.tv_sec * 1000 + (uint64_t)t.tv_nsec / 1000000;
 }
 
-// Does the copying process live? It alone reads orders.
-static bool is_copied(const struct relay *r) {
-    struct pollfd p = {.fd = r->orders, .events = POLLOUT};
-    return poll(&p, 1, 0) >= 0 && !(p.revents & (POLLERR | POLLHUP | POLLNVAL));
-}
-
 void relay_settle(const struct relay *r, bool (*idle)(void *), void *argument) {
     if (r->orders < 0) return;
-    for (uint64_t end = now_ms() + SETTLE_MS; is_copied(r) && now_ms() < end;)
+    for (uint64_t end = now_ms() + SETTLE_MS; r->copier && now_ms() < end;)
         if (capture_flush(20) || !idle(argument)) return;
 }
 

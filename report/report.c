@@ -3,6 +3,7 @@
 // memwatch report: what a ledger, a report, a folder of them or a process has to tell.
 #define _GNU_SOURCE // versionsort
 #include "emit.h"
+#include "journal.h"
 #include "memwatch.h"
 #include "source.h"
 #include "summary.h"
@@ -37,7 +38,8 @@ static const char help[] =
     "      --check          tell instead whether the ledger agrees with itself\n"
     "  -o, --output FILE    write to FILE instead of standard output\n"
     "      --sweep          also turn each ledger whose process is dead into a report\n"
-    "                       where the process wanted it, and remove the ledger\n"
+    "                       where the process wanted it, and remove the ledger; of a\n"
+    "                       DIR also the files that killed `memwatch run`s have left\n"
     "  -h, --help           this text\n"
     "\n"
     "Exit status: 0; 1 a check did not hold; 2 wrong usage; 3 a file is unreadable,\n"
@@ -220,6 +222,8 @@ static bool superseded(char *const name[], int n, int i) {
 
 static enum exit_code report_folder(FILE *out, const char *folder, const struct options *o) {
     struct dirent **entry;
+    size_t runs = o->sweep ? journal_sweep(folder) : 0;
+    if (runs) fprintf(stderr, "memwatch: %s: removed what %zu killed runs left\n", folder, runs);
     int n = scandir(folder, &entry, ours, versionsort); // rank2 before rank10
     if (n < 0) return (enum exit_code)fail(EXIT_DAMAGED, "%s: %s", folder, strerror(errno));
     char **name = allocate((size_t)n, sizeof *name);
@@ -259,7 +263,7 @@ static enum exit_code report_folder(FILE *out, const char *folder, const struct 
     for (int i = 0; i < n; i++) free(entry[i]);
     free(entry);
     free(name);
-    if (worst == EXIT_OK && !sum.reports)
+    if (worst == EXIT_OK && !sum.reports && !runs)
         return (enum exit_code)fail(EXIT_NOTHING, "%s: no ledgers and no reports in it", folder);
     return worst;
 }

@@ -19,6 +19,7 @@
 
 #include "journal.h"
 #include "memwatch.h"
+#include "process.h"
 #include "relay.h"
 
 #include <errno.h>
@@ -29,7 +30,6 @@
 #include <string.h>
 #include <sys/prctl.h>
 #include <sys/resource.h>
-#include <sys/syscall.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
@@ -84,14 +84,15 @@ static int start(struct run *run) {
 
 // A reader of the program's output waits for the end of file until the last holder has closed it:
 // that must be the program. Only standard error is still ours, for the lines at the end.
-static void let_go_of_pipes(bool quiet, int orders) {
-    if (orders > 3) syscall(SYS_close_range, 3u, (unsigned)orders - 1, 0u);
-    syscall(SYS_close_range, orders < 0 ? 3u : (unsigned)orders + 1, ~0u, 0u);
+static void let_go_of_pipes(const struct run *run) {
+    int keep[RELAY_DESCRIPTORS + 1] = {journal_descriptor()};
+    size_t count = 1 + relay_descriptors(&run->relay, keep + 1);
+    process_close_all_but(keep, count, true);
     int null = open("/dev/null", O_RDWR | O_CLOEXEC);
     if (null < 0) return;
     dup2(null, STDIN_FILENO);
     dup2(null, STDOUT_FILENO);
-    if (quiet) dup2(null, STDERR_FILENO);
+    if (run->options.quiet) dup2(null, STDERR_FILENO);
     if (null > STDERR_FILENO) close(null);
 }
 
@@ -153,7 +154,10 @@ static void children_changed(struct run *run) {
     siginfo_t info = {0};
     while (waitid(P_ALL, 0, &info, WEXITED | WNOHANG | WNOWAIT) == 0 && info.si_pid) {
         int status = wait_status(&info);
-        run_reports_ended(&run->reports, info.si_pid, status);
+        if (info.si_pid == run->relay.copier)
+            relay_ended(&run->relay, status);
+        else
+            run_reports_ended(&run->reports, info.si_pid, status);
         if (info.si_pid == run->child) {
             run->child = 0;
             run->status = status;
@@ -205,12 +209,12 @@ int cmd_run(int argc, char **argv) {
     struct sigaction standard = {.sa_handler = SIG_DFL};
     sigaction(SIGCHLD, &standard, &run.before_chld);
     journal_create();
-    run.relay = (struct relay){.end = -1, .orders = -1};
+    run.relay = (struct relay){.end = -1, .orders = -1, .kept = RELAY_NOTHING_KEPT};
     if (!run.options.pass_stderr) relay_start(&run.relay, run.options.all_stderr);
     prctl(PR_SET_CHILD_SUBREAPER, 1);
     code = start(&run);
     if (code == 0) {
-        let_go_of_pipes(run.options.quiet, run.relay.orders);
+        let_go_of_pipes(&run);
         while (run.child) {
             siginfo_t info;
             int sig = sigwaitinfo(&all, &info);

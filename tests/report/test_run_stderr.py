@@ -181,6 +181,80 @@ def test_when_run_is_killed_the_program_goes_on_printing(start, tmp_path):
     assert (tmp_path / "after").read_text() == "0\n"
 
 
+@pytest.mark.parametrize("quiet", [["-q"], []], ids=["quiet", "summary"])
+def test_when_the_copying_process_is_killed_another_one_goes_on(start, tmp_path, quiet):
+    code = (f"{GPU}allocate(1)\nos.write(2, b'one\\n')\nprint(flush=True)\ninput()\n"
+            "os.write(2, b'two\\n')\ninput()\nos.system('echo three >&2')")
+    process = start(PYTHON, "-c", code, options=quiet, stdin=subprocess.PIPE)
+    read_line(process)
+    assert process.stderr.readline() == b"one\n"
+    for text in (b"two\n", b"three\n"):
+        (copier,) = wait_for(lambda: copiers_of(tmp_path), "copying process")
+        os.kill(copier, signal.SIGKILL)
+        process.stdin.write(b"\n")
+        process.stdin.flush()
+        assert process.stderr.readline() == text
+    assert process.wait(20) == 0
+    (path,) = (tmp_path / "reports").glob("*.json")
+    texts = "".join(message["text"] for message in load_report(path)["messages"])
+    assert texts == "one\ntwo\nthree\n"
+    assert not list(tmp_path.glob("memwatch-*"))
+    wait_for(lambda: not copiers_of(tmp_path), "end of the copying process")
+
+
+def left(folder):
+    return sorted(path.name.split(".")[0] for path in folder.glob("memwatch-*"))
+
+
+ALL_FILES = ["memwatch-orders", "memwatch-run", "memwatch-stderr"]
+
+
+def killed_with_its_program(start, tmp_path):
+    """A run that was killed, and its program ended later."""
+    killed = start("sh", "-c", "read x", stdin=subprocess.PIPE)
+    wait_for(lambda: copiers_of(tmp_path), "copying process")
+    killed.kill()
+    killed.stdin.write(b"\n")
+    killed.stdin.flush()
+    wait_for(lambda: not copiers_of(tmp_path), "end of the copying process")
+
+
+def aged(folder, seconds):
+    for path in folder.glob("memwatch-*"):
+        os.utime(path, times=(time.time() - seconds,) * 2)
+
+
+def test_what_a_killed_run_leaves_the_next_one_removes_but_not_the_files_of_the_living(run, start, tmp_path):
+    killed_with_its_program(start, tmp_path)
+    assert left(tmp_path) == ALL_FILES
+    run("true")
+    assert left(tmp_path) == ALL_FILES, "a monitor may still need them"
+    aged(tmp_path, 100)
+    run("true")
+    assert left(tmp_path) == []
+    living = start("sh", "-c", "read x", stdin=subprocess.PIPE)
+    wait_for(lambda: copiers_of(tmp_path), "copying process")
+    aged(tmp_path, 100)
+    run("true")
+    assert left(tmp_path) == ALL_FILES
+    living.kill()  # the program goes on, and its copying process holds the files
+    run("true")
+    assert left(tmp_path) == ALL_FILES
+
+
+def test_a_sweep_removes_what_killed_runs_left_and_nothing_else(start, tmp_path, memwatch):
+    killed_with_its_program(start, tmp_path)
+    (tmp_path / "memwatch-run.notes-of-mine").write_text("")
+    (tmp_path / "memwatch-run.folder").mkdir()
+    aged(tmp_path, 100)
+    assert left(tmp_path)[:3] == ["memwatch-orders", "memwatch-run", "memwatch-run"]
+    done = memwatch("report", "--sweep", tmp_path)
+    assert done.returncode == 0
+    assert done.stderr == f"memwatch: {tmp_path}: removed what 1 killed runs left\n"
+    assert left(tmp_path) == ["memwatch-run", "memwatch-run"]
+    assert memwatch("report", "--sweep", tmp_path).returncode == 4
+
+
 def test_a_chatty_stranger_does_not_keep_run_from_ending(start):
     process = start("sh", "-c", "yes >&2 & echo $!; exit 5")
     stranger = int(read_line(process))
@@ -208,7 +282,8 @@ def test_the_copying_process_holds_nothing_but_what_it_copies(start, tmp_path):
     read_line(process)
     (copier,) = wait_for(lambda: copiers_of(tmp_path), "copying process")
     files = [os.readlink(fd) for fd in pathlib.Path(f"/proc/{copier}/fd").iterdir()]
-    assert len(files) == 4
+    assert len(files) == 5
+    assert sum(pathlib.Path(file).name.startswith("memwatch-") for file in files) == 3
     assert sum(file.startswith("pipe:") for file in files) == 2
     assert os.readlink(f"/proc/{copier}/cwd") == "/"
     assert pathlib.Path(f"/proc/{copier}/stat").read_text().split()[5] == str(copier), "its session"
