@@ -16,7 +16,7 @@ INTERPOSE_FLAGS := -fPIC -fvisibility=hidden -ftls-model=initial-exec -fno-plt \
                    -fno-semantic-interposition -fasynchronous-unwind-tables
 
 # These run before a sanitizer's runtime is set up.
-$(B)/interpose/doors.o $(B)/interpose/symbols.o: INTERPOSE_FLAGS += -fno-sanitize=all
+$(addprefix $(B)/interpose/,doors.o symbols.o torch_find.o): INTERPOSE_FLAGS += -fno-sanitize=all
 
 $(B)/interpose/%.o: interpose/%.c
 	@mkdir -p $(@D)

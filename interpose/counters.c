@@ -337,6 +337,35 @@ static struct mw_cell *find_cell(uint32_t site) {
     return c;
 }
 
+// A thread's cell for a site, if it has one.
+static const struct mw_cell *known_cell(const struct mw_thread *t, uint32_t site) {
+    const struct mw_cell_page *page = &t->cells;
+    uint32_t hash = (uint32_t)(site * UINT64_C(0x9e3779b97f4a7c15) >> 32), begin = site;
+    for (unsigned depth = 0; page && depth <= MAX_DEPTH; depth++) {
+        for (uint32_t i = 0; i < 4; i++) {
+            const struct mw_cell *c = &page->cell[(begin + i) % MW_CELLS];
+            uint32_t have = mw_get(&c->site);
+            if (have == site + 1) return c;
+            if (!have) return NULL; // it would have been taken
+        }
+        uint32_t next = mw_get(&page->cell[hash >> 2 * depth & (MW_PAGE_CHILDREN - 1)].next_page);
+        page = next ? page_at(next - 1) : NULL;
+        begin = hash_cell(site, depth + 1);
+    }
+    return NULL;
+}
+
+uint64_t mw_site_live(uint32_t site) {
+    uint64_t live = mw_get(&mw_site_at(site)->bound);
+    uint32_t used = mw_get(&threads_used);
+    for (uint32_t i = 0; i < used; i++) {
+        const struct mw_thread *t = thread_at(i);
+        const struct mw_cell *c = t ? known_cell(t, site) : NULL;
+        if (c) live -= mw_get(&c->slack);
+    }
+    return live;
+}
+
 MW_INLINE struct mw_cell *cell_for(uint32_t site) {
     return mw_likely(self.cell && self.cell_site == site) ? self.cell : find_cell(site);
 }
@@ -520,9 +549,13 @@ static void tally_birth(struct mw_cell *c, uint64_t bytes, uint64_t ms) {
     tally(&c->bytes_in, bytes);
 }
 
+static uint32_t stack_of(const struct mw_birth *b) {
+    return mw_stack_here(b->space == MW_SPACE_TENSOR);
+}
+
 void mw_born(const struct mw_birth *b) {
     struct mw_thread *block = mw_thread_block();
-    uint32_t index = mw_site_of(b, mw_stack_here()), place = mw_place_of(b);
+    uint32_t index = mw_site_of(b, stack_of(b)), place = mw_place_of(b);
     struct mw_site *site = mw_site_at(index);
     uint64_t bytes = b->bytes < MW_MAX_BYTES ? b->bytes : MW_MAX_BYTES;
     uint64_t extra =
@@ -579,11 +612,20 @@ void mw_move_to_pool(const struct mw_taken *taken, uint64_t pool) {
     mw_put_back(&moved);
 }
 
+unsigned mw_refused(const struct mw_birth *b, uint32_t *tid) {
+    struct mw_thread *t = mw_thread_block();
+    uint32_t site = mw_site_of(b, stack_of(b));
+    struct mw_cell *c = cell_for(site);
+    if (c) tally(&c->failed, 1);
+    *tid = mw_get(&t->tid);
+    return mw_site_at(site)->account % MW_ACCOUNTS;
+}
+
 void mw_failed(const struct mw_birth *b, uint32_t result, bool allocation) {
     struct mw_header *h = mw_ledger;
     struct mw_thread *t = mw_thread_block();
     unsigned account = MW_ACCOUNTS - 1;
-    uint32_t stack = mw_stack_here(), site = 0;
+    uint32_t stack = stack_of(b), site = 0;
     if (allocation) {
         site = mw_site_of(b, stack);
         struct mw_cell *c = cell_for(site);

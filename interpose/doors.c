@@ -27,6 +27,7 @@
 #include "startup.h"
 #include "symbols.h"
 #include "text.h"
+#include "torch.h"
 
 #include <dlfcn.h>
 #include <errno.h>
@@ -54,7 +55,11 @@ bool mw_doors_is_ours(const void *pointer) {
     return (uintptr_t)pointer >= (uintptr_t)__ehdr_start && (uintptr_t)pointer < (uintptr_t)_end;
 }
 
-static bool is_another_copy(const struct mw_elf *object) {
+bool mw_doors_is_this(const struct mw_elf *object) {
+    return mw_elf_contains(object, __ehdr_start);
+}
+
+bool mw_doors_is_a_copy(const struct mw_elf *object) {
     return object->soname && mw_same(object->soname, SONAME);
 }
 
@@ -71,9 +76,9 @@ static int look_behind_us(struct dl_phdr_info *info, size_t size, void *data) {
     struct search *s = data;
     struct mw_elf object;
     if (!mw_elf_read(&object, info)) return 0;
-    if (mw_elf_contains(&object, __ehdr_start))
+    if (mw_doors_is_this(&object))
         s->after_us = true;
-    else if (s->after_us && !is_another_copy(&object))
+    else if (s->after_us && !mw_doors_is_a_copy(&object))
         s->found = mw_elf_find(&object, s->name, NULL);
     return s->found != NULL;
 }
@@ -128,8 +133,8 @@ static int look_before_us(struct dl_phdr_info *info, size_t size, void *data) {
     bool *found = data;
     struct mw_elf object;
     if (!mw_elf_read(&object, info)) return 0;
-    if (mw_elf_contains(&object, __ehdr_start)) return 1;
-    if (is_another_copy(&object)) *found = true;
+    if (mw_doors_is_this(&object)) return 1;
+    if (mw_doors_is_a_copy(&object)) *found = true;
     return *found;
 }
 
@@ -207,11 +212,11 @@ static int fill_from(struct dl_phdr_info *info, size_t size, void *data) {
     struct pass *p = data;
     struct mw_elf object;
     if (!mw_elf_read(&object, info)) return 0;
-    if (mw_elf_contains(&object, __ehdr_start)) {
+    if (mw_doors_is_this(&object)) {
         p->after_us = true;
         return 0;
     }
-    if (is_another_copy(&object)) return 0;
+    if (mw_doors_is_a_copy(&object)) return 0;
     bool is_driver = p->driver && object.bias == p->driver;
     for (unsigned i = 0; (is_driver || p->after_us) && i < MW_ENTRIES; i++) {
         const struct mw_entry e = mw_entry(i);
@@ -253,6 +258,7 @@ static void catch_up(void) {
     if (now == atomic_load_explicit(&learned, memory_order_acquire)) return;
     fill_slots();
     atomic_store_explicit(&learned, now, memory_order_release);
+    mw_torch_look();
     mw_stacks_look();
 }
 
@@ -451,8 +457,7 @@ static int look_at_all_others(struct dl_phdr_info *info, size_t size, void *data
     (void)size;
     struct search *s = data;
     struct mw_elf object;
-    if (mw_elf_read(&object, info) && !mw_elf_contains(&object, __ehdr_start) &&
-        !is_another_copy(&object))
+    if (mw_elf_read(&object, info) && !mw_doors_is_this(&object) && !mw_doors_is_a_copy(&object))
         s->found = mw_elf_find(&object, s->name, NULL);
     return s->found != NULL;
 }
@@ -492,6 +497,7 @@ __attribute__((visibility("default"))) int dlclose(void *handle) {
     mw_native_closed();
     mw_stacks_look();
     if (atomic_load_explicit(&learned, memory_order_acquire)) catch_up();
+    mw_torch_closed();
     errno = saved;
     return result;
 }

@@ -45,6 +45,11 @@ void *mw_doors_route(void *pointer, const char *name, enum mw_door door);
 // Address → is it inside this library?
 bool mw_doors_is_ours(const void *pointer);
 
+// Object → is it this library, or another file of it?
+struct mw_elf;
+bool mw_doors_is_this(const struct mw_elf *object);
+bool mw_doors_is_a_copy(const struct mw_elf *object);
+
 // Defined by the ledger's side: called after mw_doors_seen changed (a new unwatched name, a first
 // answer, a deep bind), so that a ledger that exists can copy it. No-op while there is none.
 void mw_doors_changed(void);

@@ -19,17 +19,26 @@ mw_pointer mw_next[MW_ENTRIES], mw_driver[MW_API_DRIVER_ROWS];
 
 #define RUNTIME(...) DRIVER(__VA_ARGS__)
 static const struct names {
-#define DRIVER(name, ...) char text_##name[sizeof #name];
+#define DRIVER(name, ...)        char text_##name[sizeof #name];
+#define TORCH(symbol, name, ...) char text_##symbol[sizeof name];
 #include "entrypoints.def"
+#include "torch.def"
+#undef TORCH
 #undef DRIVER
 } names = {
-#define DRIVER(name, ...) #name,
+#define DRIVER(name, ...)        #name,
+#define TORCH(symbol, name, ...) name,
 #include "entrypoints.def"
+#include "torch.def"
+#undef TORCH
 #undef DRIVER
 };
 static const uint16_t name_at[] = {
-#define DRIVER(name, ...) offsetof(struct names, text_##name),
+#define DRIVER(name, ...)  offsetof(struct names, text_##name),
+#define TORCH(symbol, ...) offsetof(struct names, text_##symbol),
 #include "entrypoints.def"
+#include "torch.def"
+#undef TORCH
 #undef DRIVER
 };
 #undef RUNTIME
@@ -41,18 +50,22 @@ static const char versions[MW_RUNTIME_VERSIONS][20] = {"libcudart.so.11.0", "lib
                                                        "libcudart.so.13"};
 
 static const uint16_t since[] = {
-#define DRIVER(name, since, ...) since,
-#define RUNTIME(name, ...)
+#define DRIVER(name, since, ...)        since,
+#define RUNTIME(name, ...)              0,
+#define TORCH(symbol, name, since, ...) since,
 #include "entrypoints.def"
+#include "torch.def"
+#undef TORCH
 #undef RUNTIME
 #undef DRIVER
 };
 
 struct mw_api_row mw_api_row(unsigned api) {
-    bool driver = api < MW_API_DRIVER_ROWS;
     return (struct mw_api_row){(const char *)&names + name_at[api],
-                               driver ? MW_LAYER_DRIVER : MW_LAYER_RUNTIME,
-                               driver ? since[api] : 0};
+                               api < MW_API_DRIVER_ROWS   ? MW_LAYER_DRIVER
+                               : api < MW_API_TORCH_FIRST ? MW_LAYER_RUNTIME
+                                                          : MW_LAYER_FRAMEWORK,
+                               since[api]};
 }
 
 // ---- wrappers --------------------------------------------------------------------------------

@@ -12,6 +12,9 @@
 //
 // Runtime rows are exported once for each libcudart (symbol versions libcudart.so.11.0, .12, .13),
 // since one process may hold several; they have no routed wrapper.
+//
+// The rows of torch.def have numbers too, since records and counters name them, but no entry here:
+// nobody looks them up, and torch.c finds what they forward to.
 #ifndef MEMWATCH_ENTRYPOINTS_H
 #define MEMWATCH_ENTRYPOINTS_H
 
@@ -44,11 +47,16 @@ enum mw_api_id {
 #include "entrypoints.def"
 #undef RUNTIME
 #undef DRIVER
+    MW_API_TORCH_FIRST,
+    MW_API_BEFORE_TORCH = MW_API_TORCH_FIRST - 1,
+#define TORCH(symbol, ...) MW_API_##symbol,
+#include "torch.def"
+#undef TORCH
     MW_API_ROWS
 };
 
 enum {
-    MW_RUNTIME_ROWS = MW_API_ROWS - MW_API_DRIVER_ROWS,
+    MW_RUNTIME_ROWS = MW_API_TORCH_FIRST - MW_API_DRIVER_ROWS,
     MW_RUNTIME_VERSIONS = 3, // libcudart.so.11.0, .12, .13
     MW_ENTRIES = MW_API_DRIVER_ROWS + MW_RUNTIME_ROWS * MW_RUNTIME_VERSIONS
 };
@@ -73,7 +81,7 @@ struct mw_entry mw_entry(unsigned number);
 struct mw_api_row {
     const char *name;
     unsigned char layer; // enum mw_layer
-    unsigned since;      // CUDA version of this ABI, 1000 * major + 10 * minor
+    unsigned since;      // version that brought this ABI, as in struct mw_api; 0 = not told
 };
 struct mw_api_row mw_api_row(unsigned api);
 

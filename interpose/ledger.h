@@ -145,6 +145,12 @@ void mw_move_to_pool(const struct mw_taken *taken, uint64_t pool);
 // A failed call. `asked` 0 = not an allocation. Counted on the site if it would have allocated.
 void mw_failed(const struct mw_birth *birth, uint32_t result, bool allocation);
 
+// A request that no call of a driver stands for: counted on the site, no failed call. Returns the
+// account.
+unsigned mw_refused(const struct mw_birth *birth, uint32_t *tid);
+
+uint64_t mw_site_live(uint32_t site); // bytes; other threads' events just now aside
+
 // ---- interned tables (sites.c) --------------------------------------------------------------
 
 bool mw_sites_reset(uint32_t limit); // makes the tables of a new ledger; false: no room
@@ -153,6 +159,14 @@ bool mw_sites_reset(uint32_t limit); // makes the tables of a new ledger; false:
 unsigned mw_account_of(int device, enum mw_space space);
 uint32_t mw_site_of(const struct mw_birth *birth, uint32_t stack);
 uint32_t mw_place_of(const struct mw_birth *birth);
+
+// The sites of an account that hold most, largest first; returns how many. Which they are is told
+// by `bound`, so one may be missing that holds more by some slack. Linear in the table.
+struct mw_site_bytes {
+    uint32_t site;
+    uint64_t bytes;
+};
+unsigned mw_top_sites(unsigned account, struct mw_site_bytes *top, unsigned most);
 
 // An index out of range gives entry 0.
 struct mw_site *mw_site_at(uint32_t index);

@@ -30,8 +30,11 @@
 #include <stdint.h>
 
 #define MW_MAGIC  "memwatch"
-#define MW_FORMAT 2u
-#define MW_ORDER  0x01020304u
+#define MW_FORMAT 3u
+// The oldest format that is still read. 3 added the space of tensors, their class of keys, the
+// layer of frameworks and MW_CHUNK_TORCH; all else is as in 2.
+#define MW_FORMAT_OLDEST 2u
+#define MW_ORDER         0x01020304u
 
 // What kind of memory a byte is. Separate ledgers: never added to one another.
 // X(identifier, name in reports, is it memory of a device or of the host that this process owns)
@@ -46,7 +49,8 @@
     X(ADDRESS, "address", 0)       /* cuMemAddressReserve: address space only */                   \
     X(IMPORTED, "imported", 0)     /* owned by another process or API */                           \
     X(GRAPH, "graph", 0)           /* memory nodes: backed by the device's graph pool */           \
-    X(MULTICAST, "multicast", 0)   /* multicast objects */
+    X(MULTICAST, "multicast", 0)   /* multicast objects */                                         \
+    X(TENSOR, "tensor", 0)         /* a framework's own blocks: they lie inside device memory */
 
 enum mw_space {
     MW_SPACE_NONE,
@@ -92,6 +96,7 @@ enum mw_class {
     MW_CLASS_RANGE,       // start of a reserved address range
     MW_CLASS_EXTERNAL,    // CUexternalMemory
     MW_CLASS_RESOURCE,    // CUgraphicsResource
+    MW_CLASS_TENSOR,      // a framework's block: see mw_tensor_key
 };
 
 #define MW_KEY_BITS  48
@@ -121,6 +126,16 @@ static inline uint64_t mw_commit_key(uint64_t c) {
 // counts).
 static inline uint64_t mw_fold_key(uint64_t key) {
     return (key & MW_KEY_MASK) ^ (key >> MW_KEY_BITS) * UINT64_C(0x9e3779b1);
+}
+
+// A tensor's key: the framework's pointer, and in the low bits, which no allocator's pointers use,
+// its device, since two devices may have a block at the same address.
+#define MW_TENSOR_DEVICE_BITS 4u
+static inline uint64_t mw_tensor_key(uint64_t pointer, int device) {
+    return pointer ^ ((unsigned)device & ((1u << MW_TENSOR_DEVICE_BITS) - 1));
+}
+static inline uint64_t mw_tensor_pointer(uint64_t key) {
+    return key >> MW_TENSOR_DEVICE_BITS << MW_TENSOR_DEVICE_BITS;
 }
 
 static inline uint64_t mw_pack_slack(uint64_t slack) {
@@ -309,12 +324,13 @@ struct mw_place {
 static_assert(sizeof(struct mw_place) == 32, "half a line");
 
 // One entry point of the table, as the writer knew it.
-enum mw_layer { MW_LAYER_DRIVER = 1, MW_LAYER_RUNTIME };
+enum mw_layer { MW_LAYER_DRIVER = 1, MW_LAYER_RUNTIME, MW_LAYER_FRAMEWORK };
 struct mw_api {
-    char name[52]; // exported symbol
+    char name[52]; // exported symbol; of a framework its name in C++
     uint8_t layer; // enum mw_layer
     uint8_t reserved[3];
-    uint32_t since; // CUDA version that introduced this ABI, 1000 * major + 10 * minor
+    // Version of CUDA, or of the framework, that introduced this ABI: 1000 * major + 10 * minor.
+    uint32_t since;
     uint32_t reserved1;
 };
 static_assert(sizeof(struct mw_api) == 64, "");
@@ -418,7 +434,9 @@ enum mw_door { MW_DOOR_SYMBOL, MW_DOOR_DLSYM, MW_DOOR_GETPROC, MW_DOOR_GETPROC_V
     X(GROWTH, "times the file could not grow")                                                     \
     X(CONTEXTS, "contexts or pools not listed")                                                    \
     X(STACKS, "events whose stack could not be kept")                                              \
-    X(WAKING, "events during which the ledger was still being made")
+    X(WAKING, "events during which the ledger was still being made")                               \
+    X(TENSORS, "tensor events amid another event of their thread, not recorded")                   \
+    X(UNKNOWN_TENSORS, "frees of tensors that were not in the ledger")
 enum mw_loss {
 #define X(id, text) MW_LOSS_##id,
     MW_LOSSES(X)
@@ -461,6 +479,58 @@ struct mw_message {
 static_assert(sizeof(struct mw_message) == 48, "whole words");
 
 // ---------------------------------------------------------------------------------------------
+// What PyTorch says of its own books (MW_CHUNK_TORCH, one struct mw_torch).
+
+enum mw_tensors { MW_TENSORS_GPU, MW_TENSORS_ALL, MW_TENSORS_OFF }; // MEMWATCH_TENSORS
+
+// The totals of a device as the last event told them; that event is included. Written by who holds
+// the allocator's mutex of that device. index = torch's, which is the driver's ordinal.
+struct mw_torch_device {
+    _Atomic uint32_t known; // 0 = no event yet; 1 = without totals (torch before 1.10); 2 = with
+    uint32_t reserved0;
+    _Atomic uint64_t allocated, reserved_bytes;
+    _Atomic uint64_t allocated_peak, reserved_peak;
+    _Atomic uint64_t
+        before; // allocated before the first event that was seen; 0 = seen from the start
+    uint64_t reserved[2];
+};
+static_assert(sizeof(struct mw_torch_device) == 64, "one cache line each");
+
+// Memory that torch could not get, a ring as that of the failures: what it asked for, what it said
+// of its books, and the sites that held most tensors on that device just then, largest first.
+#define MW_OOMS      8u
+#define MW_OOM_SITES 16u
+struct mw_oom {
+    _Atomic uint64_t sequence; // as in struct mw_failure
+    uint64_t when_ns;
+    uint64_t asked, allocated, reserved_bytes; // UINT64_MAX = not told
+    uint64_t live;                             // bytes of tensors live on the device, by our books
+    int32_t device;
+    uint32_t tid;
+    uint64_t reserved[1];
+    struct {
+        uint32_t site, reserved; // index + 1; 0 = none
+        uint64_t bytes;
+    } site[MW_OOM_SITES];
+};
+static_assert(sizeof(struct mw_oom) == 64 + 16 * MW_OOM_SITES, "");
+
+struct mw_torch {
+    uint32_t bytes;   // of this struct as the writer knew it
+    uint32_t tensors; // enum mw_tensors
+    // libc10 as it was last seen loaded: which of the rows of torch.def it defines, a bit each; of
+    // which of them several libraries of that name are there, so that events are not forwarded.
+    _Atomic uint32_t defined, ambiguous;
+    char path[240];
+    char allocator[240]; // PYTORCH_CUDA_ALLOC_CONF or PYTORCH_ALLOC_CONF; "" = not set
+    uint32_t no_caching; // PYTORCH_NO_CUDA_MEMORY_CACHING is set
+    uint32_t reserved0;
+    _Atomic uint64_t ooms; // in all
+    struct mw_torch_device device[MW_DEVICES];
+    struct mw_oom oom[MW_OOMS];
+};
+
+// ---------------------------------------------------------------------------------------------
 // The header.
 enum mw_chunk_kind {
     MW_CHUNK_NONE,
@@ -472,6 +542,7 @@ enum mw_chunk_kind {
     MW_CHUNK_RECORDS,
     MW_CHUNK_ARENA,
     MW_CHUNK_MESSAGES,
+    MW_CHUNK_TORCH,
 };
 struct mw_chunk {
     uint64_t offset, bytes; // in the file; a multiple of 4096 each

@@ -5,6 +5,7 @@
 // process that uses no GPU says nothing.
 #include "options.h"
 
+#include "ledger_format.h"
 #include "text.h"
 
 #include <poll.h>
@@ -116,9 +117,18 @@ void mw_options_read(struct mw_options *options, bool complain) {
     }
 }
 
-bool mw_option_deepbind(void) {
+// One option, before the others are wanted. In a setuid program the environment is not trusted.
+static uint64_t option_at(size_t offset, uint64_t otherwise) {
     struct mw_options all;
-    if (getauxval(AT_SECURE)) return false; // the environment is not trusted
+    if (getauxval(AT_SECURE)) return otherwise;
     mw_options_read(&all, false);
-    return all.deepbind;
+    return *(const uint64_t *)((const char *)&all + offset);
+}
+
+bool mw_option_deepbind(void) {
+    return option_at(offsetof(struct mw_options, deepbind), false);
+}
+
+int mw_option_tensors(void) {
+    return (int)option_at(offsetof(struct mw_options, tensors), MW_TENSORS_OFF);
 }

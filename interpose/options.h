@@ -34,5 +34,7 @@ void mw_options_read(struct mw_options *options, bool complain);
 
 // MEMWATCH_DEEPBIND alone, without a word about wrong values.
 bool mw_option_deepbind(void);
+// Likewise MEMWATCH_TENSORS: an enum mw_tensors.
+int mw_option_tensors(void);
 
 #endif

@@ -176,6 +176,34 @@ uint32_t mw_site_of(const struct mw_birth *b, uint32_t stack) {
     return mw_site_of(b, MW_OVERFLOW);
 }
 
+static void put_in_order(struct mw_site_bytes *top, unsigned count, unsigned most,
+                         struct mw_site_bytes one) {
+    unsigned i = count < most ? count : most - 1;
+    for (; i && top[i - 1].bytes < one.bytes; i--) top[i] = top[i - 1];
+    top[i] = one;
+}
+
+unsigned mw_top_sites(unsigned account, struct mw_site_bytes *top, unsigned most) {
+    unsigned n = 0;
+    uint32_t used = mw_get(&sites_used);
+    for (uint32_t i = 0; i < used; i++) {
+        const struct mw_site *s = mw_site_at(i);
+        uint64_t bound = mw_get(&s->bound);
+        if (!bound || s->account != account ||
+            atomic_load_explicit(&s->state, memory_order_acquire) != 2 ||
+            (n == most && top[most - 1].bytes >= bound))
+            continue;
+        put_in_order(top, n, most, (struct mw_site_bytes){i, bound});
+        if (n < most) n++;
+    }
+    for (unsigned i = 0; i < n; i++) {
+        struct mw_site_bytes one = {top[i].site, mw_site_live(top[i].site)};
+        put_in_order(top, i, most, one);
+    }
+    while (n && !top[n - 1].bytes) n--;
+    return n;
+}
+
 // ---- places ----------------------------------------------------------------------------------
 
 const struct mw_place *mw_place_at(uint32_t index) {

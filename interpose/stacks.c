@@ -149,7 +149,7 @@ static uint64_t hash_walked(const struct walked *w, uint64_t generation) {
     return h;
 }
 
-uint32_t mw_stack_here(void) {
+uint32_t mw_stack_here(bool tensor) {
     struct mw_python_frame frame[wanted.python_depth + 1];
     uintptr_t pc[wanted.native_depth + 1];
     struct walked w = {.frame = frame, .pc = pc};
@@ -157,7 +157,8 @@ uint32_t mw_stack_here(void) {
     if (wanted.python && mw_likely(mw_python_ready) &&
         mw_likely(atomic_load_explicit(&looked_at, memory_order_acquire) == generation))
         w.frames = mw_python_walk(frame, wanted.python_depth, &w.flags);
-    if (wanted.native && mw_likely(mw_native_ready)) {
+    bool native = wanted.native && (!tensor || wanted.native_of_tensors || !mw_python_ready);
+    if (native && mw_likely(mw_native_ready)) {
         bool cut = false;
         w.pcs = mw_native_walk(pc, wanted.native_depth, &cut);
         if (cut) w.flags |= MW_STACK_NATIVE_CUT;

@@ -9,6 +9,7 @@
 
 struct mw_stack_options {
     bool python, native;
+    bool native_of_tensors;              // although there is Python
     unsigned python_depth, native_depth; // most frames, at most MW_STACK_DEPTH
 };
 
@@ -23,7 +24,9 @@ void mw_stacks_look(void);
 
 // The calling thread's stack: a reference to a struct mw_stack, or MW_NO_STACK. Only while awake
 // and not from a signal handler that interrupts it: the depth in mw_thread_call keeps those out. A
-// stack that was seen before costs the walk and one look-up.
-uint32_t mw_stack_here(void);
+// stack that was seen before costs the walk and one look-up. Of a tensor's event native frames are
+// left out where there are Python's to tell: there are many such events, and what is native there
+// is the inside of the framework.
+uint32_t mw_stack_here(bool tensor);
 
 #endif

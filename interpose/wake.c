@@ -23,6 +23,7 @@
 #include "stacks.h"
 #include "startup.h"
 #include "text.h"
+#include "torch.h"
 
 #include <errno.h>
 #include <fcntl.h>
@@ -268,6 +269,7 @@ static void begin_stacks(void) {
     static const struct mw_stack_options words[] = {
         {.python = true, .native = true}, {.python = true}, {.native = true}, {.python = false}};
     struct mw_stack_options o = words[options.stacks];
+    o.native_of_tensors = options.tensor_stacks;
     o.python_depth = (unsigned)options.python_depth;
     o.native_depth = (unsigned)options.native_depth;
     mw_stacks_begin(&o);
@@ -289,6 +291,7 @@ static bool make_ledger(void) {
     bool complete = write_api_names();
     // After what a report cannot do without: there may be no room for more.
     begin_stacks();
+    mw_torch_begin(&options);
     if (options.keep_stderr) mw_messages_begin();
     atomic_store_explicit(&mw_ledger->life, MW_LIFE_READY, memory_order_release);
     // The file gets its name when a reader can use it: a process may be killed here as well.

@@ -490,7 +490,9 @@ static void print_short(FILE *out, const struct record *record, enum language la
     if (left) append(&l, zh ? "、另外 %zu 条建议" : ", %zu more pieces of advice", left);
     if (record->disputes)
         append(&l, zh ? "、%zu 条已知的错误说法" : ", %zu known false claims", record->disputes);
-    if (confused) append(&l, zh ? "、%zu 个易混淆的错误" : ", %zu errors not to be confused with it", confused);
+    if (confused)
+        append(&l, zh ? "、%zu 个易混淆的错误" : ", %zu errors not to be confused with it",
+               confused);
     labelled(out, W_MORE, language, l.text);
 }
 

@@ -34,6 +34,8 @@ void print_report(FILE *out, const cJSON *report, const struct view *view);
 // Its part about findings, and, if the program ended badly, what it printed last (text_findings.c).
 void print_findings(FILE *out, const cJSON *report);
 void print_last_words(FILE *out, const cJSON *report);
+// Its part about PyTorch's own books (text_torch.c).
+void print_torch(FILE *out, const cJSON *report);
 // Its part about sites, or groups of them (text_sites.c).
 void print_sites(FILE *out, const cJSON *report, const struct view *view);
 

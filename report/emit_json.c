@@ -404,7 +404,8 @@ static void add_block(cJSON *list, const struct model *m, const struct model_blo
     const struct model_account *account = &m->account[site->account];
     const struct mw_place *place = &m->place[b->place];
     cJSON *block = json_add_object(list, NULL);
-    json_add_handle(block, "key", b->record.key);
+    bool tensor = b->record.class_ == MW_CLASS_TENSOR;
+    json_add_handle(block, "key", tensor ? mw_tensor_pointer(b->record.key) : b->record.key);
     json_add_u64(block, "bytes", record_bytes(&b->record));
     json_add_u64(block, "asked_bytes", record_asked(&b->record));
     emit_pair(block, account->device, account->space);
@@ -520,6 +521,13 @@ static const char *const door_names[MW_DOOR_COUNT] = {
     [MW_DOOR_GETPROC_V2] = "cuGetProcAddress_v2",
 };
 
+static const char *layer_name(unsigned layer) {
+    static const char *const names[] = {[MW_LAYER_DRIVER] = "driver",
+                                        [MW_LAYER_RUNTIME] = "runtime",
+                                        [MW_LAYER_FRAMEWORK] = "framework"};
+    return names[layer >= MW_LAYER_DRIVER && layer <= MW_LAYER_FRAMEWORK ? layer : MW_LAYER_DRIVER];
+}
+
 static void add_entry_points(cJSON *coverage, const struct model *m) {
     json_add_u64(coverage, "entry_points_known", m->apis);
     cJSON *list = json_add_array(coverage, "entry_points");
@@ -529,7 +537,7 @@ static void add_entry_points(cJSON *coverage, const struct model *m) {
         if (!m->calls[i] && !failed) continue;
         cJSON *entry = json_add_object(list, NULL);
         json_add_text(entry, "name", api->name);
-        json_add_text(entry, "layer", api->layer == MW_LAYER_RUNTIME ? "runtime" : "driver");
+        json_add_text(entry, "layer", layer_name(api->layer));
         json_add_u64(entry, "calls", m->calls[i]);
         json_add_u64(entry, "failed", failed);
     }
@@ -618,6 +626,7 @@ static void add_coverage(cJSON *report, const struct model *m, const struct reso
     json_add_text(deepbind, "first", h->deepbind_path);
     add_levels(coverage, h);
     add_symbols(coverage, resolver);
+    emit_torch_level(coverage, m);
     unsigned losses = add_losses(coverage, h);
     json_add_bool(coverage, "complete", !lookups && !h->deepbinds && !losses);
 }
@@ -654,6 +663,7 @@ cJSON *report_document(const struct model *m, const struct check *c, const char 
     add_threads(report, m);
     add_blocks(report, m, position);
     add_failures(report, m, position, naming->resolver, failure_position);
+    emit_torch(report, m, position);
     emit_messages(report, m);
     emit_findings(report, m, path, position, failure_position);
     add_coverage(report, m, naming->resolver);

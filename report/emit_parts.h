@@ -32,4 +32,10 @@ void emit_stack(cJSON *object, const struct model *m, struct resolver *resolver,
 // Adds `modules` to an object: where the names of native frames come from, and where not.
 void emit_modules(cJSON *object, const struct resolver *resolver);
 
+// ---- PyTorch (emit_torch.c) -----------------------------------------------------------------
+
+// Adds `torch` to a report, null where there is none; adds `tensors` to its coverage.
+void emit_torch(cJSON *report, const struct model *m, const int *position);
+void emit_torch_level(cJSON *coverage, const struct model *m);
+
 #endif

@@ -40,16 +40,18 @@ struct sorting {
     enum sort_key sort;
 };
 
-// What is no memory of its own comes last: a reservation of a terabyte holds nothing.
-static bool is_memory(const struct model *m, const struct model_site *s) {
-    return space_is_memory(m->account[s->account].space);
+// What is no memory of its own comes last: a reservation of a terabyte holds nothing. Tensors
+// before that, since they tell what is in the memory.
+static unsigned rank(const struct model *m, const struct model_site *s) {
+    enum mw_space space = m->account[s->account].space;
+    return space_is_memory(space) ? 2 : space == MW_SPACE_TENSOR ? 1 : 0;
 }
 
 static int compare_sites(const void *x, const void *y, void *context) {
     const struct model_site *a = *(const struct model_site *const *)x,
                             *b = *(const struct model_site *const *)y;
     const struct sorting *by = context;
-    int order = more_first(is_memory(by->model, a), is_memory(by->model, b));
+    int order = more_first(rank(by->model, a), rank(by->model, b));
     if (!order) order = more_first(key(a, by->sort), key(b, by->sort));
     if (!order) order = more_first(a->held.bytes, b->held.bytes);
     if (!order) order = more_first(a->peak_bytes, b->peak_bytes);

@@ -180,7 +180,8 @@ static void print_totals(FILE *out, const cJSON *report) {
                 bytes_of(total, "peak_bytes", peak), json_u64(total, "allocations"),
                 json_u64(total, "failed"));
     }
-    if (aside) fputs("* no memory of its own: views, address space, others' memory\n", out);
+    if (aside)
+        fputs("* no memory of its own: views, tensors, address space, others' memory\n", out);
 }
 
 static void print_devices(FILE *out, const cJSON *report) {
@@ -290,20 +291,21 @@ static void print_failures(FILE *out, const cJSON *report) {
 
 // ---- coverage -------------------------------------------------------------------------------
 
-static void print_stacks(FILE *out, const cJSON *coverage) {
-    static const struct {
-        const char *member, *name;
-    } levels[] = {{"python", "Python"}, {"native", "native"}};
-    for (size_t i = 0; i < sizeof levels / sizeof levels[0]; i++) {
-        const cJSON *level = json_get(json_get(coverage, "stacks"), levels[i].member);
-        const char *state = json_text(level, "state"), *text = json_text(level, "text");
-        char line[512];
-        if (!state || !strcmp(state, "none")) continue;
-        bool live = !strcmp(state, "live");
-        snprintf(line, sizeof line, "%s stacks%s%s%s%s", levels[i].name, live ? "" : " ",
-                 live ? "" : state, text ? ": " : "", text ? text : "");
-        if (!live || text) print_wrapped(out, line, 2);
-    }
+static void print_level(FILE *out, const char *name, const cJSON *level) {
+    const char *state = json_text(level, "state"), *text = json_text(level, "text");
+    char line[1024];
+    if (!state || !strcmp(state, "none")) return;
+    bool live = !strcmp(state, "live");
+    snprintf(line, sizeof line, "%s%s%s%s%s", name, live ? "" : " ", live ? "" : state,
+             text ? ": " : "", text ? text : "");
+    if (!live || text) print_wrapped(out, line, 2);
+}
+
+static void print_levels(FILE *out, const cJSON *coverage) {
+    const cJSON *stacks = json_get(coverage, "stacks");
+    print_level(out, "Python stacks", json_get(stacks, "python"));
+    print_level(out, "native stacks", json_get(stacks, "native"));
+    print_level(out, "tensors", json_get(coverage, "tensors"));
 }
 
 // Where names of native frames are missing, and why.
@@ -331,7 +333,7 @@ static void print_coverage(FILE *out, const cJSON *report) {
     fprintf(out, "  %d of %" PRIu64 " watched entry points were called\n",
             cJSON_GetArraySize(json_get(coverage, "entry_points")),
             json_u64(coverage, "entry_points_known"));
-    print_stacks(out, coverage);
+    print_levels(out, coverage);
     print_symbols(out, coverage);
     if (json_is_true(coverage, "complete")) fputs("  nothing is known to be missing\n", out);
     cJSON_ArrayForEach(loss, losses) {
@@ -378,6 +380,7 @@ void print_report(FILE *out, const cJSON *report, const struct view *view) {
     print_totals(out, report);
     print_devices(out, report);
     print_pools(out, report);
+    print_torch(out, report);
     print_sites(out, report, view);
     print_threads(out, report);
     print_failures(out, report);

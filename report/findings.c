@@ -121,6 +121,14 @@ void finding_failure(cJSON *finding, const struct inquiry *q, const struct mw_fa
         cJSON_ReplaceItemInObjectCaseSensitive(finding, "failure", cJSON_CreateNumber(listed));
 }
 
+void finding_site(cJSON *finding, const struct inquiry *q, uint32_t site, uint64_t bytes) {
+    cJSON *list = member(finding, "sites");
+    if (q->position[site] < 0 || cJSON_GetArraySize(list) >= TOP_SITES) return;
+    json_add_i64(list, NULL, q->position[site]);
+    if (!member(finding, "sites_bytes")) json_add_array(finding, "sites_bytes");
+    json_add_u64(member(finding, "sites_bytes"), NULL, bytes);
+}
+
 // ---- records --------------------------------------------------------------------------------
 
 static bool is_advice(const struct record_action *a) {
@@ -275,6 +283,8 @@ void emit_findings(cJSON *report, const struct model *m, const char *ledger, con
     struct inquiry q = {m, ledger, position, failure_position, &recognition, cJSON_CreateArray()};
     find_known_errors(&q);
     find_counter_corruption(&q);
+    find_framework_drift(&q);
+    find_framework_oom(&q);
     uint64_t found = (uint64_t)cJSON_GetArraySize(q.findings), omitted = recognition.left_out;
     if (found > FINDINGS_LISTED) omitted += found - FINDINGS_LISTED;
     if (recognition.count > FINDINGS_LISTED) omitted += recognition.count - FINDINGS_LISTED;

@@ -29,10 +29,11 @@ struct inquiry {
 // ---- building one (findings.c) --------------------------------------------------------------
 
 // Where evidence comes from: the `source` of schema.json.
-#define SOURCE_MESSAGE "message" // what the program printed
-#define SOURCE_LEDGER  "ledger"  // what we recorded
-#define SOURCE_CALL    "call"    // what a failed call asked for and returned
-#define SOURCE_DRIVER  "driver"  // what the driver told the program
+#define SOURCE_MESSAGE   "message"   // what the program printed
+#define SOURCE_LEDGER    "ledger"    // what we recorded
+#define SOURCE_CALL      "call"      // what a failed call asked for and returned
+#define SOURCE_DRIVER    "driver"    // what the driver told the program
+#define SOURCE_FRAMEWORK "framework" // what the program's framework says of itself
 
 struct finding_words {
     const char *title; // one sentence, without a full stop
@@ -57,6 +58,8 @@ void finding_stated(cJSON *finding, const char *what, const char *text, uint64_t
 void finding_top_sites(cJSON *finding, const struct inquiry *q, uint64_t live_then);
 // The failed call that it is about.
 void finding_failure(cJSON *finding, const struct inquiry *q, const struct mw_failure *call);
+// A site that held that much at the moment of the finding; the first ones are listed.
+void finding_site(cJSON *finding, const struct inquiry *q, uint32_t site, uint64_t bytes);
 // Refers to a record, with what it says helps and does not.
 void finding_knowledge(cJSON *finding, const struct record *record);
 // The device that a message or call speaks of, as the driver described it to the program. -1: the
@@ -67,6 +70,9 @@ void finding_device(cJSON *finding, const struct model *m, int device);
 
 void find_known_errors(const struct inquiry *q);       // known_errors.c
 void find_counter_corruption(const struct inquiry *q); // corruption.c
+
+void find_framework_drift(const struct inquiry *q); // torch_findings.c
+void find_framework_oom(const struct inquiry *q);
 
 // Adds `findings`, `findings_omitted` and `knowledge` to a report.
 void emit_findings(cJSON *report, const struct model *m, const char *ledger, const int *position,

@@ -101,11 +101,14 @@ bool json_is_number(const cJSON *object, const char *name) {
     return cJSON_IsNumber(item) || cJSON_IsRaw(item);
 }
 
-uint64_t json_u64(const cJSON *object, const char *name) {
-    const cJSON *item = json_get(object, name);
+uint64_t json_value(const cJSON *item) {
     if (cJSON_IsRaw(item)) return strtoull(item->valuestring, NULL, 10);
     if (!cJSON_IsNumber(item) || !(item->valuedouble > 0)) return 0;
     return item->valuedouble < 0x1p64 ? (uint64_t)item->valuedouble : UINT64_MAX;
+}
+
+uint64_t json_u64(const cJSON *object, const char *name) {
+    return json_value(json_get(object, name));
 }
 
 int64_t json_i64(const cJSON *object, const char *name) {

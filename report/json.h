@@ -29,6 +29,7 @@ cJSON *json_add_array(cJSON *object, const char *name);
 
 // Members of an object that may be NULL or no object.
 const cJSON *json_get(const cJSON *object, const char *name);
+uint64_t json_value(const cJSON *item);                   // 0 if it is no such number
 uint64_t json_u64(const cJSON *object, const char *name); // 0 if there is no such number
 int64_t json_i64(const cJSON *object, const char *name);
 bool json_is_number(const cJSON *object, const char *name);

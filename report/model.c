@@ -27,6 +27,7 @@ struct reading {
     uint8_t *page_seen;   // a page of cells belongs to one thread
     uint32_t *page_queue; // of pages to be read
     uint64_t events;      // that the threads had counted
+    struct torch_ranges ranges;
 };
 
 static const struct {
@@ -180,6 +181,7 @@ static void unite_sites(struct reading *g, uint32_t count) {
         note_time(m, s->peak_ms * 1000000);
         g->site_of[order[i]] = m->sites - 1;
     }
+    for (uint32_t i = 0; i < m->sites; i++) m->site[i].origin = torch_origin(m, i);
     free(order);
 }
 
@@ -409,7 +411,25 @@ static void add_record(void *context, const struct reader_record *record) {
         note_time(m, born_ms * 1000000);
         if (born_ms < m->site[site].oldest_ms) m->site[site].oldest_ms = born_ms;
     }
+    torch_note(&g->ranges, m, site, record);
     keep_largest(m, &(struct model_block){*record, site, thread, place});
+}
+
+// ---- PyTorch --------------------------------------------------------------------------------
+
+static void read_torch(struct reading *g) {
+    struct torch *t = &g->m->torch;
+    t->there = reader_torch(g->r, &t->told);
+    for (unsigned i = 0; i < MW_OOMS; i++) {
+        struct mw_oom *o = &t->told.oom[i];
+        if (o->sequence) note_time(g->m, o->when_ns);
+        for (unsigned k = 0; k < MW_OOM_SITES; k++) {
+            uint32_t raw = o->site[k].site - 1; // none: beyond every table
+            uint32_t site = raw < g->r->count[MW_CHUNK_SITES] ? g->site_of[raw] : NOWHERE;
+            o->site[k].site = site + 1; // NOWHERE: none
+        }
+    }
+    torch_add_up(g->m, &g->ranges);
 }
 
 // ---- the whole ------------------------------------------------------------------------------
@@ -447,6 +467,7 @@ static bool read_once(struct reading *g) {
     memcpy(g->r->count, tables, sizeof tables);
     place_failures(g);
     messages_read(g->r, &m->messages);
+    read_torch(g);
     g->events = 0;
     if (!walk_threads(g, look_again)) return false;
     // Modulo 2^64 it is small for a file that makes sense. A table that grew: events, though we do
@@ -499,6 +520,7 @@ enum reader_status model_read(struct model *m, const char *path) {
         free(g.raw_site);
         free(g.page_seen);
         free(g.page_queue);
+        free(g.ranges.item);
         if (!ok || !m->moved || attempt == ATTEMPTS) break;
         release(m);
         ok = reader_refresh(&m->reader) == READER_OK;

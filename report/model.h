@@ -10,6 +10,7 @@
 
 #include "frames.h"
 #include "messages.h"
+#include "torch.h"
 
 // Counted: all events since the ledger was made.
 struct tally {
@@ -37,6 +38,7 @@ struct model_site {
     unsigned account;    // index into model.account
     uint32_t stack;      // reference in the arena; 0 = none
     bool overflow;       // several sites: those that found no room in the table
+    enum torch_origin origin;
     struct tally tally;
     struct held held;
     uint64_t live_bytes;             // by the counters that the peak is taken from
@@ -83,6 +85,7 @@ struct model {
     struct arena arena;      // what the sites' stacks refer to
     struct messages messages;
     uint32_t failure_site[MW_FAILURES]; // of the header's failures: index into site; MODEL_NO_SITE
+    struct torch torch;
     unsigned accounts, sites, threads, places, apis;
     uint64_t calls[MW_APIS];                    // of each entry point
     struct model_block largest[LARGEST_BLOCKS]; // sorted, largest first

@@ -17,7 +17,7 @@
 #include <time.h>
 #include <unistd.h>
 
-// The fields up to the names stand at fixed offsets in every file of this format: structs grow at
+// The fields up to the names stand at fixed offsets in every file of these formats: structs grow at
 // their end only.
 #define IDENTITY_BYTES offsetof(struct mw_header, boot_id)
 
@@ -30,8 +30,8 @@ static int open_ledger(const char *ledger, int mode, struct owner *out) {
     // In a folder that all may write to, somebody else's file may bear the name of ours.
     if (fstat(fd, &st) != 0 || !S_ISREG(st.st_mode) || st.st_uid != geteuid() ||
         pread(fd, &h, IDENTITY_BYTES, 0) != (ssize_t)IDENTITY_BYTES ||
-        memcmp(h.magic, MW_MAGIC, sizeof h.magic) != 0 || h.format != MW_FORMAT ||
-        h.order != MW_ORDER) {
+        memcmp(h.magic, MW_MAGIC, sizeof h.magic) != 0 || h.format < MW_FORMAT_OLDEST ||
+        h.format > MW_FORMAT || h.order != MW_ORDER) {
         close(fd);
         return -1;
     }

@@ -151,11 +151,12 @@ static bool identity_plausible(struct reader *r) {
     } else if (h->order != MW_ORDER) {
         failed(r, READER_VERSION,
                "a ledger of a machine with another byte order: read it on such a machine");
-    } else if (h->format != MW_FORMAT) {
-        failed(r, READER_VERSION,
-               "a ledger of format %u, made by %s version; this program reads format %u: use the "
-               "memwatch program that came with the library",
-               h->format, h->format < MW_FORMAT ? "an older" : "a later", MW_FORMAT);
+    } else if (h->format < MW_FORMAT_OLDEST || h->format > MW_FORMAT) {
+        failed(
+            r, READER_VERSION,
+            "a ledger of format %u, made by %s version; this program reads formats %u to %u: use "
+            "the memwatch program that came with the library",
+            h->format, h->format < MW_FORMAT ? "an older" : "a later", MW_FORMAT_OLDEST, MW_FORMAT);
     } else if (h->header_bytes < ARRAYS_BEGIN || h->header_bytes > MW_HEADER_BYTES) {
         failed(r, READER_DAMAGED, "the header says that it has %u bytes", h->header_bytes);
     } else if (h->life != MW_LIFE_READY && h->life != MW_LIFE_EXITING) {
@@ -406,6 +407,25 @@ const void *arena_object(const struct arena *arena, uint32_t reference, enum mw_
     }
     *bytes = object->bytes;
     return object;
+}
+
+// ---- PyTorch's part -------------------------------------------------------------------------
+
+bool reader_torch(struct reader *r, struct mw_torch *out) {
+    memset(out, 0, sizeof *out);
+    for (unsigned i = 0; i < MW_CHUNKS; i++) {
+        const struct mw_chunk *c = &r->header.chunk[i];
+        uint32_t bytes;
+        if (c->kind != MW_CHUNK_TORCH || c->bytes < sizeof bytes) continue;
+        if (!read_at(r, &bytes, sizeof bytes, c->offset)) return false;
+        if (bytes > c->bytes) bytes = (uint32_t)c->bytes;
+        if (bytes > sizeof *out) bytes = sizeof *out;
+        if (!read_at(r, out, bytes, c->offset)) return false;
+        TERMINATE(out->path);
+        TERMINATE(out->allocator);
+        return bytes >= offsetof(struct mw_torch, device);
+    }
+    return false;
 }
 
 // ---- records --------------------------------------------------------------------------------

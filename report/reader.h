@@ -82,6 +82,10 @@ void arena_free(struct arena *arena);
 const void *arena_object(const struct arena *arena, uint32_t reference, enum mw_object_kind kind,
                          size_t *bytes);
 
+// What PyTorch told, texts terminated; what the writer did not know is zero. False: it is not
+// there.
+bool reader_torch(struct reader *r, struct mw_torch *out);
+
 // A record that was LIVE when it was read, consistent in itself.
 struct reader_record {
     uint64_t key, size, owner, birth;

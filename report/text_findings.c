@@ -103,7 +103,7 @@ static void print_numbers(FILE *out, const cJSON *all, const char *source) {
 
 static void print_evidence(FILE *out, const cJSON *finding) {
     static const char *const quoted[] = {"printed", "repeated", "recovered"};
-    static const char *const sources[] = {"call", "ledger", "driver"};
+    static const char *const sources[] = {"call", "framework", "ledger", "driver"};
     const cJSON *all = json_get(finding, "evidence"), *evidence;
     // The numbers of a message stand in its text.
     cJSON_ArrayForEach(evidence, all) for (size_t i = 0; i < sizeof quoted / sizeof *quoted;
@@ -133,11 +133,13 @@ struct holder {
 };
 #define HOLDERS 8
 
-static void add_holder(struct holder *all, int *count, const cJSON *report, int64_t index) {
+// `then`: what it held at the moment that is told of; NULL = not known.
+static void add_holder(struct holder *all, int *count, const cJSON *report, int64_t index,
+                       const cJSON *then) {
     struct holder h = {.sites = 1};
     if (!site_label(report, index, h.label)) return;
     const cJSON *site = cJSON_GetArrayItem(json_get(report, "sites"), (int)index);
-    h.live = json_u64(site, "live_bytes");
+    h.live = then ? json_value(then) : json_u64(site, "live_bytes");
     h.peak = json_u64(site, "peak_bytes");
     int i = 0;
     while (i < *count && strcmp(all[i].label, h.label) != 0) i++;
@@ -155,16 +157,17 @@ static void print_holders(FILE *out, const cJSON *report, const cJSON *finding) 
     struct holder all[HOLDERS];
     struct line l = {.length = 0};
     const cJSON *index;
-    int count = 0;
+    const cJSON *then = json_get(finding, "sites_bytes");
+    int count = 0, n = 0;
     cJSON_ArrayForEach(index, json_get(finding, "sites")) {
         int64_t i = cJSON_IsNumber(index) ? (int64_t)index->valuedouble : -1;
         if (cJSON_IsRaw(index)) i = strtoll(index->valuestring, NULL, 10);
-        add_holder(all, &count, report, i);
+        add_holder(all, &count, report, i, cJSON_GetArrayItem(then, n++));
     }
     for (int i = 0; i < count; i++) {
         const struct holder *h = &all[i];
         char bytes[BYTES_TEXT], stacks[32] = "";
-        append(&l, l.length ? "; " : "held by ", 10);
+        append(&l, l.length ? "; " : then ? "held then by " : "held by ", 20);
         append(&l, h->label, LINE);
         append(&l, h->live ? " (" : h->sites > 1 ? " (at its peak at most " : " (at its peak ", 24);
         append(&l, bytes_text(h->live ? h->live : h->peak, bytes), 40);

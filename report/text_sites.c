@@ -3,8 +3,10 @@
 // Who holds the memory, for people: sites with their stacks, or sums of them by line, function,
 // thread, device or module. Like all of the text it is made from the JSON.
 //
-// Sites in spaces that are no memory of their own (views, address space) come last and have no
-// share, whatever they are sorted by: a reservation of a terabyte holds nothing.
+// Tensors lie inside the memory of other sites, so they have a table of their own, before it, with
+// shares of what tensors hold. Sites in spaces that are no memory of their own (views, address
+// space) come last and have no share, whatever they are sorted by: a reservation of a terabyte
+// holds nothing.
 #include "emit.h"
 
 #include "memwatch.h"
@@ -23,11 +25,13 @@
 
 // ---- what is told of a site or a group ------------------------------------------------------
 
+enum layer { LAYER_VIEW, LAYER_MEMORY, LAYER_TENSOR, LAYERS };
+
 struct row {
     const cJSON *site; // the first one
     const char *key;   // what it is grouped by
     unsigned sites;
-    bool memory;
+    enum layer layer;
     uint64_t live, blocks, peak, allocations, allocated, frees, failed;
     uint64_t oldest_ns; // CLOCK_MONOTONIC; UINT64_MAX = nothing is live, or it is not known
 };
@@ -35,22 +39,23 @@ struct row {
 // What all rows need to know of the report.
 struct picture {
     const cJSON *report;
-    uint64_t live;   // in spaces that are memory
-    uint64_t peak;   // of those, if their peaks came together
-    uint64_t now_ns; // CLOCK_MONOTONIC of its end, or of the last event
+    uint64_t live[LAYERS];
+    uint64_t peak[LAYERS]; // if the peaks came together
+    uint64_t now_ns;       // CLOCK_MONOTONIC of its end, or of the last event
     const char *cwd, *exe;
     const struct view *view;
 };
 
-static bool counts_as_memory(const cJSON *report, const cJSON *site) {
+static enum layer layer_of(const cJSON *report, const cJSON *site) {
     const char *space = json_text(site, "space");
     const cJSON *total;
+    if (space && !strcmp(space, "tensor")) return LAYER_TENSOR;
     cJSON_ArrayForEach(total, json_get(report, "totals")) {
         const char *other = json_text(total, "space");
         if (space && other && !strcmp(space, other))
-            return json_is_true(total, "counted_as_memory");
+            return json_is_true(total, "counted_as_memory") ? LAYER_MEMORY : LAYER_VIEW;
     }
-    return false;
+    return LAYER_VIEW;
 }
 
 static struct picture look_at(const cJSON *report, const struct view *view) {
@@ -61,10 +66,10 @@ static struct picture look_at(const cJSON *report, const struct view *view) {
                         .view = view};
     p.now_ns =
         json_u64(cJSON_IsObject(end) ? end : json_get(process, "last_event"), "monotonic_ns");
-    cJSON_ArrayForEach(total,
-                       json_get(report, "totals")) if (json_is_true(total, "counted_as_memory")) {
-        p.live += json_u64(total, "live_bytes");
-        p.peak += json_u64(total, "peak_bytes");
+    cJSON_ArrayForEach(total, json_get(report, "totals")) {
+        enum layer layer = layer_of(report, total);
+        p.live[layer] += json_u64(total, "live_bytes");
+        p.peak[layer] += json_u64(total, "peak_bytes");
     }
     return p;
 }
@@ -74,7 +79,7 @@ static struct row row_of(const struct picture *p, const cJSON *site) {
     return (struct row){
         .site = site,
         .sites = 1,
-        .memory = counts_as_memory(p->report, site),
+        .layer = layer_of(p->report, site),
         .live = json_u64(site, "live_bytes"),
         .blocks = json_u64(site, "live_blocks"),
         .peak = json_u64(site, "peak_bytes"),
@@ -119,7 +124,7 @@ static enum sort_key order; // of compare_rows: qsort has no argument for it
 
 static int compare_rows(const void *x, const void *y) {
     const struct row *a = x, *b = y;
-    const uint64_t keys[][2] = {{a->memory, b->memory},
+    const uint64_t keys[][2] = {{a->layer, b->layer},
                                 {sorted_by(a, order), sorted_by(b, order)},
                                 {a->live, b->live},
                                 {a->peak, b->peak},
@@ -264,12 +269,12 @@ static const char *device_text(const cJSON *object, char out[DEVICE_TEXT]) {
 
 // ---- tables ---------------------------------------------------------------------------------
 
-static void print_heading(FILE *out, const char *by, const struct view *view) {
+static void print_heading(FILE *out, enum layer layer, const char *by, const struct view *view) {
     const char *column = view->sort == SORT_ALLOCATED ? "allocated"
                          : view->sort == SORT_FAILED  ? "failed"
                                                       : "peak";
     char title[40];
-    snprintf(title, sizeof title, "by %s", by);
+    snprintf(title, sizeof title, "%sby %s", layer == LAYER_TENSOR ? "tensors " : "", by);
     fprintf(out, "\n%-*s %11s %6s %8s %12s %8s\n", NAME_WIDTH, title, "live", "share", "blocks",
             column, "oldest");
 }
@@ -277,15 +282,16 @@ static void print_heading(FILE *out, const char *by, const struct view *view) {
 static void print_row(FILE *out, const struct picture *p, const struct row *r, const char *name) {
     char cut[FIT_TEXT], live[BYTES_TEXT], bytes[BYTES_TEXT], share[16] = "-", column[40] = "-",
                                                              age[DURATION_TEXT] = "-";
-    if (r->memory && p->live)
-        snprintf(share, sizeof share, "%.1f%%", 100 * (double)r->live / (double)p->live);
+    uint64_t most = r->layer == LAYER_VIEW ? UINT64_MAX : p->peak[r->layer];
+    if (r->layer != LAYER_VIEW && p->live[r->layer])
+        snprintf(share, sizeof share, "%.1f%%", 100 * (double)r->live / (double)p->live[r->layer]);
     if (p->view->sort == SORT_FAILED)
         snprintf(column, sizeof column, "%" PRIu64, r->failed);
     else if (p->view->sort == SORT_ALLOCATED)
         snprintf(column, sizeof column, "%s", bytes_text(r->allocated, bytes));
     else if (r->peak) // of several sites no more than an upper limit is known
         snprintf(column, sizeof column, "%s%s", r->sites > 1 ? "<=" : "",
-                 bytes_text(r->memory && r->peak > p->peak ? p->peak : r->peak, bytes));
+                 bytes_text(r->peak < most ? r->peak : most, bytes));
     if (r->oldest_ns != UINT64_MAX && p->now_ns >= r->oldest_ns)
         duration_text(p->now_ns - r->oldest_ns, age);
     fprintf(out, "%-*s %11s %6s %8" PRIu64 " %12s %8s\n",
@@ -293,12 +299,14 @@ static void print_row(FILE *out, const struct picture *p, const struct row *r, c
             bytes_text(r->live, live), share, r->blocks, column, age);
 }
 
-static void print_more(FILE *out, const struct picture *p, size_t rows, size_t shown,
-                       const char *what) {
-    const cJSON *omitted = json_get(p->report, "sites_omitted");
+static void print_more(FILE *out, size_t rows, size_t shown, const char *what) {
+    if (rows > shown) fprintf(out, "and %zu more %s: --limit shows them\n", rows - shown, what);
+}
+
+static void print_omitted(FILE *out, const cJSON *report) {
+    const cJSON *omitted = json_get(report, "sites_omitted");
     uint64_t count = json_u64(omitted, "count");
     char live[BYTES_TEXT];
-    if (rows > shown) fprintf(out, "and %zu more %s: --limit shows them\n", rows - shown, what);
     if (count)
         fprintf(out, "and %" PRIu64 " further sites with %s live, which this report only sums up\n",
                 count, bytes_text(json_u64(omitted, "live_bytes"), live));
@@ -310,9 +318,11 @@ static void print_call(FILE *out, const struct row *r) {
     char api[FIT_TEXT], space[FIT_TEXT], bytes[BYTES_TEXT], device[DEVICE_TEXT], failed[32] = "";
     if (r->failed) snprintf(failed, sizeof failed, ", %" PRIu64 " failed", r->failed);
     char line[400];
-    snprintf(line, sizeof line, "%s, %s, %s: %" PRIu64 " allocated (%s), %" PRIu64 " freed%s",
-             fit(api, json_text(r->site, "api"), 30), device_text(r->site, device),
-             fit(space, json_text(r->site, "space"), 12), r->allocations,
+    bool tensor = r->layer == LAYER_TENSOR; // whose call is a matter of PyTorch's inside
+    snprintf(line, sizeof line, "%s%s%s, %s: %" PRIu64 " allocated (%s), %" PRIu64 " freed%s",
+             tensor ? "" : fit(api, json_text(r->site, "api"), 30), tensor ? "" : ", ",
+             device_text(r->site, device),
+             tensor ? "tensors" : fit(space, json_text(r->site, "space"), 12), r->allocations,
              bytes_text(r->allocated, bytes), r->frees, failed);
     char cut[FIT_TEXT];
     fprintf(out, "    %s\n", fit(cut, line, 76));
@@ -401,7 +411,7 @@ static char *key_of(const struct picture *p, const cJSON *site) {
 
 static int by_key(const void *x, const void *y) {
     const struct row *a = x, *b = y;
-    if (a->memory != b->memory) return b->memory - a->memory;
+    if (a->layer != b->layer) return (int)b->layer - (int)a->layer;
     return strcmp(a->key, b->key);
 }
 
@@ -410,7 +420,7 @@ static size_t unite(struct row *row, size_t count) {
     size_t n = 0;
     qsort(row, count, sizeof *row, by_key);
     for (size_t i = 0; i < count; i++)
-        if (n && row[n - 1].memory == row[i].memory && !strcmp(row[n - 1].key, row[i].key))
+        if (n && row[n - 1].layer == row[i].layer && !strcmp(row[n - 1].key, row[i].key))
             add_row(&row[n - 1], &row[i]);
         else
             row[n++] = row[i];
@@ -422,7 +432,7 @@ static void print_rows(FILE *out, const struct picture *p, struct row *row, size
     const char *by = view_group_name(p->view->group);
     char what[32];
     snprintf(what, sizeof what, "%ss", by);
-    print_heading(out, by, p->view);
+    print_heading(out, row->layer, by, p->view);
     for (size_t i = 0; i < shown; i++) {
         // The end of a long path says more than its beginning.
         const char *name = row[i].key;
@@ -432,19 +442,19 @@ static void print_rows(FILE *out, const struct picture *p, struct row *row, size
         if (p->view->group == GROUP_MODULE && n > NAME_WIDTH) name = short_file(p, name);
         print_row(out, p, &row[i], name);
     }
-    print_more(out, p, count, shown, what);
+    print_more(out, count, shown, what);
 }
 
 static void print_by_site(FILE *out, const struct picture *p, struct row *row, size_t count) {
     size_t shown = count < p->view->limit ? count : p->view->limit;
-    print_heading(out, "site", p->view);
+    print_heading(out, row->layer, "site", p->view);
     for (size_t i = 0; i < shown; i++) {
         char text[FRAME_TEXT];
         print_row(out, p, &row[i], site_text(p, row[i].site, NAME_WIDTH, text));
         print_call(out, &row[i]);
         print_chain(out, p, &row[i]);
     }
-    print_more(out, p, count, shown, "sites");
+    print_more(out, count, shown, "sites");
 }
 
 static void print_groups(FILE *out, const struct picture *p, struct row *row, size_t count) {
@@ -474,7 +484,9 @@ static void print_by_device(FILE *out, const struct picture *p) {
         if (n == most) break;
         row[n] = row_of(p, total);
         snprintf(name[n], sizeof name[n], "%s%s", device_text(total, device),
-                 row[n].memory ? "" : "*"); // as in the totals
+                 row[n].layer == LAYER_MEMORY ? "" : "*"); // as in the totals
+        if (row[n].layer == LAYER_TENSOR)
+            snprintf(name[n], sizeof name[n], "%s, tensors*", device_text(total, device));
         row[n].key = name[n];
         n++;
     }
@@ -484,7 +496,7 @@ static void print_by_device(FILE *out, const struct picture *p) {
         struct row r = row_of(p, site);
         for (size_t i = 0; i < n; i++)
             if (json_i64(row[i].site, "device") == json_i64(site, "device") &&
-                row[i].memory == r.memory && r.oldest_ns < row[i].oldest_ns)
+                row[i].layer == r.layer && r.oldest_ns < row[i].oldest_ns)
                 row[i].oldest_ns = r.oldest_ns;
     }
     n = unite(row, n);
@@ -508,14 +520,14 @@ static void print_by_thread(FILE *out, const struct picture *p) {
         row[n] = (struct row){.key = name[n],
                               .site = thread,
                               .sites = 1,
-                              .memory = true,
+                              .layer = LAYER_MEMORY,
                               .oldest_ns = UINT64_MAX,
                               .live = json_u64(thread, "live_bytes"),
                               .blocks = json_u64(thread, "live_blocks")};
         cJSON_ArrayForEach(account, json_get(thread, "accounts")) {
             struct row r = row_of(p, account);
             row[n].failed += r.failed;
-            if (r.memory) row[n].allocated += r.allocated;
+            if (r.layer == LAYER_MEMORY) row[n].allocated += r.allocated;
         }
         n++;
     }
@@ -523,6 +535,14 @@ static void print_by_thread(FILE *out, const struct picture *p) {
     print_rows(out, p, row, n);
     free(name);
     free(row);
+}
+
+static void print_table(FILE *out, const struct picture *p, struct row *row, size_t count) {
+    if (!count) return;
+    if (p->view->group == GROUP_SITE && p->view->all_frames)
+        print_by_site(out, p, row, count);
+    else
+        print_groups(out, p, row, count);
 }
 
 void print_sites(FILE *out, const cJSON *report, const struct view *view) {
@@ -534,11 +554,11 @@ void print_sites(FILE *out, const cJSON *report, const struct view *view) {
     if (!most) return;
     struct row *row = allocate(most, sizeof *row);
     cJSON_ArrayForEach(site, sites) if (n < most) row[n++] = row_of(&p, site);
-    if (view->group == GROUP_SITE && view->all_frames) {
-        sort_rows(row, n, view->sort);
-        print_by_site(out, &p, row, n);
-    } else {
-        print_groups(out, &p, row, n);
-    }
+    sort_rows(row, n, view->sort); // tensors first
+    size_t tensors = 0;
+    while (tensors < n && row[tensors].layer == LAYER_TENSOR) tensors++;
+    print_table(out, &p, row, tensors);
+    print_table(out, &p, row + tensors, n - tensors);
+    print_omitted(out, report);
     free(row);
 }

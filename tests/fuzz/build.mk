@@ -3,8 +3,8 @@
 # The fuzz target of the reader, always with sanitizers, and the program that makes ledgers for the
 # tests of `memwatch report`.
 
-FUZZED := $(addprefix report/,reader.c messages.c frames.c model.c check.c json.c emit_json.c \
-            emit_sites.c emit_messages.c emit_text.c text_sites.c text_findings.c view.c merge.c \
+FUZZED := $(addprefix report/,reader.c messages.c frames.c model.c torch.c check.c json.c emit_json.c \
+            emit_sites.c emit_torch.c torch_findings.c emit_messages.c emit_text.c text_torch.c text_sites.c text_findings.c view.c merge.c \
             resolver.c resolve_report.c symbolize.c debug_files.c source.c summary.c places.c \
             owner.c process.c units.c findings.c recognise.c known_errors.c corruption.c forked.c \
             kb.c advice.c advice_json.c advice_numbers.c paragraph.c) $(wildcard knowledge/*.c)

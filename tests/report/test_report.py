@@ -4,15 +4,17 @@ what it cannot read. The ledgers are made by tests/unit/ledger_builder.c, withou
 """
 
 import collections
+import gzip
 import json
 import os
+import pathlib
 import re
 import subprocess
 import time
 
 import pytest
 
-from conftest import BUILD, SANITIZE, report_schema
+from conftest import BUILD, SANITIZE, load_report, report_schema
 
 MAKE_LEDGER = BUILD / "tests" / "fuzz" / "make_ledger"
 PID = 4242  # of the sample
@@ -186,7 +188,7 @@ def header_number(path, offset, value):
 REFUSALS = {
     "a truncated ledger": (lambda p: os.truncate(p, 100_000), "cut short"),
     "a ledger cut within its header": (lambda p: os.truncate(p, 5000), "cut short"),
-    "a later format": (lambda p: header_number(p, 8, 3), "a later version"),
+    "a later format": (lambda p: header_number(p, 8, 4), "a later version"),
     "an older format": (lambda p: header_number(p, 8, 1), "an older version"),
     "another byte order": (lambda p: header_number(p, 12, 0x04030201), "byte order"),
     "an overwritten header": (lambda p: header_number(p, 16, 0xFFFFFFFF), "header says"),
@@ -196,6 +198,23 @@ REFUSALS = {
     "JSON of others": (lambda p: p.write_text('{"schema": "b/1"}'), "not a memwatch report"),
     "a later report": (lambda p: p.write_text('{"schema": "memwatch-report/2"}'), "later version"),
 }
+
+
+def test_a_ledger_of_an_earlier_release_is_read_as_that_release_read_it(memwatch, tmp_path):
+    """ledgers/format2: `driver_api leak` of examples/, recorded by the last library of format 2."""
+    packed = pathlib.Path(__file__).parent / "ledgers" / "format2.ledger.gz"
+    path = tmp_path / "memwatch.vm.1090.1795915314882.ledger"
+    path.write_bytes(gzip.decompress(packed.read_bytes()))
+    assert memwatch("report", "--check", path).returncode == 0
+    (tmp_path / "report.json").write_text(memwatch("report", "--format", "json", path).stdout)
+    report = load_report(tmp_path / "report.json")
+    assert report["ledger"]["format"] == 2
+    [total] = report["totals"]
+    assert (total["live_bytes"], total["live_blocks"], total["peak_bytes"]) == (80 << 20, 10, 208 << 20)
+    assert [s["live_blocks"] for s in report["sites"]] == [10, 0, 0]
+    assert all(frame["module"] for frame in report["sites"][0]["frames"])
+    assert report["torch"] is None
+    assert report["coverage"]["tensors"]["state"] == "none"
 
 
 @pytest.mark.parametrize("kind", REFUSALS)

@@ -15,6 +15,7 @@ import pytest
 from conftest import BUILD, DEPS, LIBRARY, ROOT
 
 DEF = ROOT / "interpose" / "entrypoints.def"
+TORCH_DEF = ROOT / "interpose" / "torch.def"
 TOOLKITS = {13: "cuda13", 12: "cuda12", 11: "cuda11"}
 BY_VALUE = {"cuIpcOpenMemHandle", "cudaIpcOpenMemHandle", "cudaMalloc3D", "cudaMalloc3DArray",
             "cudaMallocMipmappedArray"}  # structs of our own by value: layout.c compares them
@@ -100,4 +101,28 @@ def test_the_library_exports_exactly_the_doors_and_the_wrappers():
         else:
             expected |= {f"{symbol}@libcudart.so.11.0", f"{symbol}@libcudart.so.12",
                          f"{symbol}@@libcudart.so.13"}
-    assert exported == expected
+    hooks = re.findall(r"^TORCH\((\w+),", TORCH_DEF.read_text(), re.MULTILINE)
+    assert hooks, "torch.def has no rows: the test has lost its eyes"
+    assert exported == expected | set(hooks)
+
+
+def test_every_hook_of_torch_bears_the_mangled_name_of_its_parameters(tmp_path):
+    """The compiler mangles the C++ declarations that PyTorch's headers had, one ABI after another."""
+    source = tmp_path / "c10.cc"
+    usage, refused = "reportMemoryUsageToProfiler", "reportOutOfMemoryToProfiler"
+    source.write_text(f"""
+        #include <cstddef>
+        #include <cstdint>
+        namespace c10 {{
+        struct Device {{ int8_t type, index; }};
+        void {usage}(void *, int64_t, Device) {{}}
+        void {usage}(void *, int64_t, int64_t, int64_t, Device) {{}}
+        void {usage}(void *, int64_t, size_t, size_t, Device) {{}}
+        void {refused}(int64_t, int64_t, int64_t, Device) {{}}
+        void {refused}(int64_t, size_t, size_t, Device) {{}}
+        }}""")
+    compiled = tmp_path / "c10.o"
+    subprocess.check_call([os.environ.get("CXX", "c++"), "-c", str(source), "-o", str(compiled)])
+    out = subprocess.check_output(["nm", "--defined-only", str(compiled)], text=True)
+    mangled = {line.split()[-1] for line in out.splitlines()}
+    assert set(re.findall(r"^TORCH\((\w+),", TORCH_DEF.read_text(), re.MULTILINE)) == mangled

@@ -24,7 +24,8 @@ _Atomic uint32_t *mw_wake_word = &awake;
 
 // The stack that the next events are said to come from.
 static _Atomic uint32_t stack_here;
-uint32_t mw_stack_here(void) {
+uint32_t mw_stack_here(bool tensor) {
+    (void)tensor;
     return stack_here;
 }
 

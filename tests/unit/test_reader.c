@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 // links: report/reader.c report/messages.c report/frames.c report/model.c report/check.c
+// links: report/torch.c
 // links: report/places.c tests/unit/ledger_builder.c
 //
 // The reader on files made by other code: what stands in a ledger is understood, whatever its
@@ -489,7 +490,7 @@ static void another_format_is_refused(void **state) {
     (void)state;
     b.header->format = MW_FORMAT + 1;
     refused(READER_VERSION, "a later version");
-    b.header->format = MW_FORMAT - 1;
+    b.header->format = MW_FORMAT_OLDEST - 1;
     refused(READER_VERSION, "an older version");
 }
 

@@ -104,7 +104,10 @@ static int fresh(void **state) {
                                             .base = 0x7f0000000000,
                                             .build_id_bytes = 2,
                                             .build_id = {0xab, 0xcd}};
-    struct mw_stack_options both = {true, true, MW_STACK_DEPTH, MW_STACK_DEPTH};
+    struct mw_stack_options both = {.python = true,
+                                    .native = true,
+                                    .python_depth = MW_STACK_DEPTH,
+                                    .native_depth = MW_STACK_DEPTH};
     mw_stacks_begin(&both);
     return 0;
 }
@@ -136,7 +139,7 @@ static void a_stack_can_be_read_from_the_file_alone(void **state) {
     python_flags = MW_STACK_PYTHON_CUT;
     native_pcs[0] = 0x7f0000000123;
     native_count = 1;
-    const struct mw_stack *s = object(mw_stack_here(), MW_STACK);
+    const struct mw_stack *s = object(mw_stack_here(false), MW_STACK);
     assert_int_equal(s->python, 2);
     assert_int_equal(s->native, 1);
     assert_int_equal(s->flags, MW_STACK_PYTHON_CUT);
@@ -155,8 +158,8 @@ static void a_stack_can_be_read_from_the_file_alone(void **state) {
 static void a_known_stack_is_not_described_again(void **state) {
     (void)state;
     python(0, 0x1000, 420, 1);
-    uint32_t first = mw_stack_here();
-    for (int i = 0; i < 1000; i++) assert_int_equal(mw_stack_here(), first);
+    uint32_t first = mw_stack_here(false);
+    for (int i = 0; i < 1000; i++) assert_int_equal(mw_stack_here(false), first);
     assert_int_equal(descriptions, 1);
     assert_int_not_equal(first, MW_NO_STACK);
 }
@@ -164,20 +167,20 @@ static void a_known_stack_is_not_described_again(void **state) {
 static void two_instructions_of_a_line_are_one_stack(void **state) {
     (void)state;
     python(0, 0x1000, 420, 1);
-    uint32_t first = mw_stack_here();
+    uint32_t first = mw_stack_here(false);
     python(0, 0x1000, 425, 1);
-    assert_int_equal(mw_stack_here(), first);
+    assert_int_equal(mw_stack_here(false), first);
     python(0, 0x1000, 430, 1);
-    assert_int_not_equal(mw_stack_here(), first);
+    assert_int_not_equal(mw_stack_here(false), first);
 }
 
 static void other_code_at_the_same_address_is_another_stack(void **state) {
     (void)state;
     python(0, 0x1000, 420, 1);
-    uint32_t first = mw_stack_here();
+    uint32_t first = mw_stack_here(false);
     python_name = "other";
     python(0, 0x1000, 420, 2);
-    uint32_t second = mw_stack_here();
+    uint32_t second = mw_stack_here(false);
     const struct mw_stack *s = object(second, MW_STACK);
     const struct mw_code *code = object((uint32_t)s->frame[0], MW_CODE);
     assert_string(code->name, "other");
@@ -188,13 +191,13 @@ static void another_library_at_the_same_address_is_another_stack(void **state) {
     (void)state;
     native_pcs[0] = 0x7f0000000123;
     native_count = 1;
-    uint32_t first = mw_stack_here();
+    uint32_t first = mw_stack_here(false);
     module_here.path = "/usr/lib/libother.so";
     generation++; // one was unloaded, one loaded
-    const struct mw_stack *s = object(mw_stack_here(), MW_STACK);
+    const struct mw_stack *s = object(mw_stack_here(false), MW_STACK);
     const struct mw_module *module = object((uint32_t)(s->frame[0] >> 32), MW_MODULE);
     assert_string(module->path, "/usr/lib/libother.so");
-    assert_int_not_equal(first, mw_stack_here());
+    assert_int_not_equal(first, mw_stack_here(false));
 }
 
 static void code_outside_any_file_keeps_its_address(void **state) {
@@ -202,7 +205,7 @@ static void code_outside_any_file_keeps_its_address(void **state) {
     native_pcs[0] = 0x7f1234567890;
     native_count = 1;
     there_is_a_module = false;
-    const struct mw_stack *s = object(mw_stack_here(), MW_STACK);
+    const struct mw_stack *s = object(mw_stack_here(false), MW_STACK);
     const struct mw_module *module = object((uint32_t)(s->frame[0] >> 32), MW_MODULE);
     assert_int_equal(module->path, 0);
     assert_int_equal(module->offset + (uint32_t)s->frame[0], 0x7f1234567890);
@@ -210,7 +213,7 @@ static void code_outside_any_file_keeps_its_address(void **state) {
 
 static void a_thread_without_any_frame_has_no_stack(void **state) {
     (void)state;
-    assert_int_equal(mw_stack_here(), MW_NO_STACK);
+    assert_int_equal(mw_stack_here(false), MW_NO_STACK);
     assert_int_equal(mw_ledger->losses[MW_LOSS_STACKS], 0);
 }
 
@@ -221,7 +224,7 @@ static void the_deepest_stack_is_kept_whole(void **state) {
         native_pcs[i] = 0x7f0000000000 + i;
     }
     native_count = MW_STACK_DEPTH;
-    const struct mw_stack *s = object(mw_stack_here(), MW_STACK);
+    const struct mw_stack *s = object(mw_stack_here(false), MW_STACK);
     assert_int_equal(s->python + s->native, 2 * MW_STACK_DEPTH);
     assert_int_equal((uint32_t)s->frame[2 * MW_STACK_DEPTH - 1], MW_STACK_DEPTH - 1);
 }
@@ -243,7 +246,7 @@ static void a_full_arena_is_counted_and_nothing_breaks(void **state) {
     uint32_t stacks = 0, last = 0;
     for (uintptr_t i = 0; i < 200000; i++) {
         python(0, 0x1000, 10 * i, 1);
-        uint32_t stack = mw_stack_here();
+        uint32_t stack = mw_stack_here(false);
         if (!stack) continue;
         stacks++;
         last = stack;

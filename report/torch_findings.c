@@ -1,0 +1,123 @@
+// SPDX-License-Identifier: Apache-2.0
+//
+// framework_drift: PyTorch's total is not what its own events sum up to. Exact, since each event
+// brings the total that includes it; so only if PyTorch was seen from its first tensor on, and not
+// while events are under way.
+//
+// out_of_memory: a request that PyTorch's allocator had to refuse, what it said of its books then,
+// and who held its tensors.
+#include "findings.h"
+#include "units.h"
+
+#include <inttypes.h>
+#include <stdio.h>
+#include <string.h>
+
+static void add_drift(const struct inquiry *q, unsigned device, int64_t drift) {
+    const struct model *m = q->m;
+    const struct mw_header *h = &m->reader.header;
+    uint64_t told = m->torch.told.device[device].allocated;
+    uint64_t ours = torch_tensors(m, device).bytes;
+    char title[160], a[BYTES_TEXT], b[BYTES_TEXT];
+    snprintf(title, sizeof title,
+             "PyTorch says that %s are allocated on device %u, but its events sum up to %s",
+             bytes_text(told, a), device, bytes_text(ours, b));
+    bool lost = h->losses[MW_LOSS_RECORDS] || h->losses[MW_LOSS_TENSORS] ||
+                h->losses[MW_LOSS_UNKNOWN_TENSORS];
+    const struct finding_words words = {
+        .title = title,
+        .explanation =
+            drift < 0
+                ? "PyTorch's counter is too low, or it did not tell of a tensor's end. "
+                  "torch.cuda.memory_allocated() is such a number."
+                : "PyTorch's counter is too high, or it did not tell of a tensor's beginning. "
+                  "torch.cuda.memory_allocated() is such a number.",
+        .hypothesis = lost
+                          ? "Events were lost in the recording (coverage.losses tells which): then "
+                            "it is our sum that is wrong."
+                          : NULL};
+    cJSON *f =
+        finding_new(q->findings, "framework_drift", SEVERITY_WARNING, lost ? 0.3 : 0.9, &words);
+    finding_bytes(f, "allocated, by PyTorch's last total", told, SOURCE_FRAMEWORK);
+    finding_bytes(f, "live by the tensors' events", ours, SOURCE_LEDGER);
+}
+
+static void add_reserve(const struct inquiry *q, unsigned device) {
+    const struct model *m = q->m;
+    uint64_t told = m->torch.told.device[device].reserved_bytes;
+    uint64_t ours = m->torch.device[device].segment_bytes;
+    char title[160], a[BYTES_TEXT], b[BYTES_TEXT];
+    snprintf(title, sizeof title,
+             "PyTorch says that %s are reserved on device %u, but its segments sum up to %s",
+             bytes_text(told, a), device, bytes_text(ours, b));
+    const struct finding_words words = {
+        .title = title,
+        .explanation = "Its allocator took more from the driver than its counter says. "
+                       "torch.cuda.memory_reserved() is such a number."};
+    cJSON *f = finding_new(q->findings, "framework_drift", SEVERITY_WARNING, 0.7, &words);
+    finding_bytes(f, "reserved, by PyTorch's last total", told, SOURCE_FRAMEWORK);
+    finding_bytes(f, "live in its segments", ours, SOURCE_LEDGER);
+}
+
+void find_framework_drift(const struct inquiry *q) {
+    const struct model *m = q->m;
+    if (!m->torch.there || m->inflight || m->moved) return;
+    for (unsigned i = 0; i < MW_DEVICES; i++) {
+        const struct mw_torch_device *told = &m->torch.told.device[i];
+        int64_t drift;
+        if (torch_drift(m, i, &drift) && drift) add_drift(q, i, drift);
+        // Less is no drift: what PyTorch gave back since its last event it did not tell.
+        if (told->known == 2 && m->torch.segments_known &&
+            m->torch.device[i].segment_bytes > told->reserved_bytes)
+            add_reserve(q, i);
+    }
+}
+
+// Of a device the last one, which is what a program dies of; the others stand in `torch`.
+static void add_oom(const struct inquiry *q, const struct mw_oom *o, unsigned times) {
+    const struct model *m = q->m;
+    const struct mw_header *h = &m->reader.header;
+    char title[160], asked[BYTES_TEXT], unused[BYTES_TEXT], explanation[320] = "", again[48];
+    bool ended_well = h->exit_kind == MW_EXIT_CODE && !h->exit_value;
+    bool totals = o->reserved_bytes != UINT64_MAX && o->reserved_bytes >= o->allocated;
+    uint64_t idle = totals ? o->reserved_bytes - o->allocated : 0;
+    snprintf(title, sizeof title, "PyTorch could not get %s on device %d",
+             bytes_text(o->asked, asked), o->device);
+    if (idle >= o->asked)
+        snprintf(explanation, sizeof explanation,
+                 "It held %s that no tensor used, more than was asked for, but not in one piece: "
+                 "the memory was fragmented.",
+                 bytes_text(idle, unused));
+    const struct finding_words words = {.title = title, .explanation = explanation};
+    cJSON *f = finding_new(q->findings, "out_of_memory",
+                           ended_well ? SEVERITY_WARNING : SEVERITY_ERROR, 1, &words);
+    finding_bytes(f, "asked for", o->asked, SOURCE_CALL);
+    if (totals) {
+        finding_bytes(f, "allocated then, by PyTorch", o->allocated, SOURCE_FRAMEWORK);
+        finding_bytes(f, "reserved then", o->reserved_bytes, SOURCE_FRAMEWORK);
+        finding_bytes(f, "of that unused", idle, SOURCE_FRAMEWORK);
+    }
+    finding_bytes(f, "live then, of tensors", o->live, SOURCE_LEDGER);
+    if (times > 1) {
+        int n = snprintf(again, sizeof again, "%u more before, of those that are kept", times - 1);
+        finding_text(f, "refused", again, (size_t)n, SOURCE_LEDGER);
+    }
+    finding_device(f, m, o->device);
+    for (unsigned i = 0; i < MW_OOM_SITES; i++) {
+        uint32_t index = o->site[i].site;
+        if (index && index <= m->sites) finding_site(f, q, index - 1, o->site[i].bytes);
+    }
+}
+
+void find_framework_oom(const struct inquiry *q) {
+    const struct mw_oom *last[MW_DEVICES] = {0};
+    unsigned n = torch_ooms(q->m), times[MW_DEVICES] = {0};
+    for (unsigned i = 0; i < n; i++) {
+        const struct mw_oom *o = torch_oom(q->m, i);
+        if (!o || o->device < 0 || o->device >= (int)MW_DEVICES) continue;
+        last[o->device] = o;
+        times[o->device]++;
+    }
+    for (unsigned i = 0; i < MW_DEVICES; i++)
+        if (last[i]) add_oom(q, last[i], times[i]);
+}
