@@ -11,7 +11,9 @@ TORCH_ENV        := $(TORCH_HOME)/torch-$(TORCH_VERSION)
 TORCH_COMPANIONS := $(B)/simgpu/torch-$(TORCH_VERSION)
 COMPANIONS_SRC   := tests/simgpu/companions
 
-.PHONY: torch torch-built test-torch
+.PHONY: torch torch-environment torch-built test-torch
+torch-environment: $(TORCH_ENV)/ready
+
 torch: $(DEPS_TEST) $(TORCH_ENV)/ready
 	$(SUBMAKE) torch-built
 

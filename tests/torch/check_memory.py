@@ -170,8 +170,9 @@ def test_out_of_memory_of_the_stream_ordered_allocator(torch_run):
         except torch.OutOfMemoryError as error:
             answer = str(error)
     """, env={"PYTORCH_CUDA_ALLOC_CONF": "backend:cudaMallocAsync", "SIMGPU_MEMORY": "2G"})
-    assert "Allocation on device 0 would exceed allowed memory" in run.answer
-    assert re.search(r"Device limit\s*: 2.00 GiB", run.answer)
+    # Up to 2.8 the message ends at the device, whose number is printed as a zero byte.
+    assert re.match(r"Allocation on device (0 would exceed|$)", run.answer)
+    assert run.total(0, "device")["failed"] > 0
 
 
 def test_torchs_own_recording_goes_on_beside_ours(torch_run):

@@ -160,9 +160,12 @@ def main():
     parser.add_argument("--cc", default="cc")
     parser.add_argument("package", metavar="PACKAGE")
     args = parser.parse_args()
-    package = importlib.metadata.distribution(args.package)
+    try:
+        package = importlib.metadata.distribution(args.package)
+    except importlib.metadata.PackageNotFoundError:
+        fail(f"{args.package} is not installed in {sys.prefix}")
     binaries = [package.locate_file(f) for f in package.files if f.name.endswith(".so")]
-    requirements = [match.groups() for match in map(REQUIREMENT.match, package.requires) if match]
+    requirements = [match.groups() for match in map(REQUIREMENT.match, package.requires or []) if match]
     args.output.mkdir(parents=True, exist_ok=True)
 
     table = read_behaviours(HERE / "behaviours.def")
