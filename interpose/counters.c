@@ -206,6 +206,7 @@ static struct mw_thread *claim_block(void) {
         mw_set(&t->ended_ns, 0);
         prctl(PR_GET_NAME, t->name);
         mw_set(&t->tid, (uint32_t)syscall(SYS_gettid));
+        mw_set(&t->python_name, mw_stacks_thread_name());
     } else {
         t = thread_chunk[0];
     }

@@ -224,7 +224,8 @@ struct mw_thread {
     // Totals of the earlier threads: what to subtract from the cells for the present one.
     _Atomic uint64_t before_allocations, before_bytes, before_frees, before_freed_bytes;
     uint64_t reserved0;
-    uint32_t reserved1[42];
+    _Atomic uint32_t python_name; // what Python calls it: a string of the arena, 0 = nothing
+    uint32_t reserved1[41];
     struct mw_remote remote[MW_ACCOUNTS];
     _Atomic uint64_t calls[MW_APIS]; // calls of each entry point that came through a wrapper
     // Bytes of an account's `bound` that this thread holds but does not use: what it freed and may

@@ -101,6 +101,17 @@ void mw_python_choose_walk(struct mw_interpreter *interpreter);
 // What the first walk found: NULL if all is as it should be, else what is not. Goes into the level.
 void mw_python_judge(struct mw_interpreter *interpreter, const char *bad);
 
+// The outermost frame of the calling thread and its code; NULL if there is none to be had. The
+// frame stands as long as its thread has not left it.
+const char *mw_python_outermost(const struct mw_interpreter **interpreter, const char **code);
+
+// Asks the kernel: one system call a page.
+bool mw_python_readable(const void *start, size_t bytes);
+
+// A string of Python's as UTF-8, terminated, cut at a code point. Returns the bytes.
+unsigned mw_python_copy_text(const struct mw_python_layout *at, const char *string, char *out,
+                             unsigned size);
+
 // The fields of foreign structures.
 static inline const char *mw_load(const char *object, unsigned offset) {
     const char *value;

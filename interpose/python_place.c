@@ -37,9 +37,8 @@ static unsigned utf8(uint32_t c, char *out) {
     return more + 1;
 }
 
-// Returns the bytes put into `out`, which is terminated. A text that is too long is cut.
-static unsigned copy_text(const struct mw_python_layout *at, const char *string, char *out,
-                          unsigned size) {
+unsigned mw_python_copy_text(const struct mw_python_layout *at, const char *string, char *out,
+                             unsigned size) {
     struct mw_python_string s;
     unsigned used = 0;
     if (mw_python_string(at, string, &s)) {
@@ -142,8 +141,9 @@ bool mw_python_describe(const struct mw_python_frame *frame, struct mw_python_pl
     const struct mw_python_layout *at = &p->at;
     uint16_t name = at->code_qualified_name == MW_ABSENT ? at->code_name : at->code_qualified_name;
     place->file_bytes =
-        copy_text(at, mw_load(code, at->code_file), place->file, sizeof place->file);
-    place->name_bytes = copy_text(at, mw_load(code, name), place->name, sizeof place->name);
+        mw_python_copy_text(at, mw_load(code, at->code_file), place->file, sizeof place->file);
+    place->name_bytes =
+        mw_python_copy_text(at, mw_load(code, name), place->name, sizeof place->name);
     int32_t first = mw_load_int(code, at->code_first_line);
     place->first_line = first > 0 ? (uint32_t)first : 0;
     place->line = line_of(at, code, frame->instruction);

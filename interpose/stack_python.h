@@ -53,6 +53,12 @@ extern bool mw_python_ready;
 // they are what they should be; if not the level becomes unavailable.
 unsigned mw_python_walk(struct mw_python_frame *frames, unsigned limit, unsigned *flags);
 
+// What Python calls the calling thread, into out[size], terminated, in UTF-8 and cut at a code
+// point; returns the bytes. 0: none, as for the main thread, for threads that were not started by
+// the threading module, in free-threaded builds, and since 3.14, where the kernel knows the name.
+// Asks the kernel some dozen times whether memory can be read.
+unsigned mw_python_thread_name(char *out, unsigned size);
+
 // Names and line of a frame that the last walk of this thread returned. False: unreadable, the
 // frame is to be shown as unknown.
 bool mw_python_describe(const struct mw_python_frame *frame, struct mw_python_place *place);

@@ -149,14 +149,24 @@ static uint64_t hash_walked(const struct walked *w, uint64_t generation) {
     return h;
 }
 
+// Is there an interpreter to ask, for this generation of loaded objects?
+MW_INLINE bool python_is_here(uint64_t generation) {
+    return wanted.python && mw_likely(mw_python_ready) &&
+           mw_likely(atomic_load_explicit(&looked_at, memory_order_acquire) == generation);
+}
+
+uint32_t mw_stacks_thread_name(void) {
+    char name[256];
+    if (!python_is_here(mw_native_generation())) return 0;
+    return mw_intern_string(name, mw_python_thread_name(name, sizeof name));
+}
+
 uint32_t mw_stack_here(bool tensor) {
     struct mw_python_frame frame[wanted.python_depth + 1];
     uintptr_t pc[wanted.native_depth + 1];
     struct walked w = {.frame = frame, .pc = pc};
     uint64_t generation = mw_native_generation();
-    if (wanted.python && mw_likely(mw_python_ready) &&
-        mw_likely(atomic_load_explicit(&looked_at, memory_order_acquire) == generation))
-        w.frames = mw_python_walk(frame, wanted.python_depth, &w.flags);
+    if (python_is_here(generation)) w.frames = mw_python_walk(frame, wanted.python_depth, &w.flags);
     bool native = wanted.native && (!tensor || wanted.native_of_tensors || !mw_python_ready);
     if (native && mw_likely(mw_native_ready)) {
         bool cut = false;

@@ -22,6 +22,10 @@ void mw_stacks_begin(const struct mw_stack_options *options);
 // it takes the lock of the loader's list. No-op while not awake.
 void mw_stacks_look(void);
 
+// What Python calls the calling thread: a reference to a string in the arena, 0 = nothing. As
+// mw_stack_here, but takes some microseconds.
+uint32_t mw_stacks_thread_name(void);
+
 // The calling thread's stack: a reference to a struct mw_stack, or MW_NO_STACK. Only while awake
 // and not from a signal handler that interrupts it: the depth in mw_thread_call keeps those out. A
 // stack that was seen before costs the walk and one look-up. Of a tensor's event native frames are

@@ -45,6 +45,10 @@ void print_sites(FILE *out, const cJSON *report, const struct view *view);
 const char *fit(char out[FIT_TEXT], const char *text, unsigned width);
 unsigned fit_columns(const char *fitted); // how many it takes
 
+// What a thread of the report is called: by Python if it has a name there, else by the kernel. In
+// at most `width` columns, cut in the middle: threads of a pool differ at the end.
+const char *thread_label(const cJSON *thread, unsigned width, char out[FIT_TEXT]);
+
 // What stands for a site of the report: "train.py:42 in Model.forward". NULL if there is no such
 // site; else `out`, in at most SITE_WIDTH columns.
 #define SITE_WIDTH 60

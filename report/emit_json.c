@@ -360,6 +360,11 @@ static void add_thread(cJSON *threads, const struct model *m, const struct model
     cJSON *thread = json_add_object(threads, NULL);
     json_add_u64(thread, "tid", t->tid);
     json_add_text(thread, "name", t->name);
+    struct span python = string_at(&m->arena, t->python_name);
+    if (python.length)
+        json_add_bytes(thread, "python_name", python.bytes, python.length);
+    else
+        json_add_null(thread, "python_name");
     json_add_text(thread, "state", thread_state(t->state));
     add_time(thread, "started", m, t->started_ns);
     add_time(thread, "ended", m, t->ended_ns);

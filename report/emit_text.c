@@ -231,14 +231,35 @@ static void print_rest(FILE *out, int all, const char *what) {
     if (all > LISTED) fprintf(out, "and %d more %s: see the JSON\n", all - LISTED, what);
 }
 
+// Where that many columns of a text end.
+static size_t bytes_of_columns(const char *text, unsigned columns) {
+    size_t n = 0;
+    while (text[n] && (((unsigned char)text[n] & 0xc0) == 0x80 || columns--)) n++;
+    return n;
+}
+
+const char *thread_label(const cJSON *thread, unsigned width, char out[FIT_TEXT]) {
+    const char *python = json_text(thread, "python_name"),
+               *name = python ? python : json_text(thread, "name");
+    unsigned columns = name ? fit_columns(name) : 0, dots = 3;
+    if (columns <= width) return fit(out, name, width);
+    unsigned end = (width - dots) / 2, begin = width - dots - end;
+    char cut[FIT_TEXT];
+    snprintf(cut, sizeof cut, "%.*s...%s", (int)bytes_of_columns(name, begin), name,
+             name + bytes_of_columns(name, columns - end));
+    return fit(out, cut, width);
+}
+
+#define THREAD_WIDTH 22
+
 static void print_threads(FILE *out, const cJSON *report) {
     const cJSON *threads = json_get(report, "threads"), *thread;
     const char *kind = json_text(json_get(json_get(report, "process"), "exit"), "kind");
     bool alive = kind && !strcmp(kind, "running"); // of a dead process no thread is running
     int n = 0;
     if (!cJSON_GetArraySize(threads)) return;
-    fprintf(out, "\n%-17s %8s %-8s %13s %9s %11s %8s\n", "by thread", "tid", "", "live", "blocks",
-            "allocations", "frees");
+    fprintf(out, "\n%-*s %7s %-7s %11s %8s %11s %8s\n", THREAD_WIDTH, "by thread", "tid", "",
+            "live", "blocks", "allocations", "frees");
     cJSON_ArrayForEach(thread, threads) {
         char name[TEXT], state[TEXT], live[BYTES_TEXT];
         uint64_t allocations = 0, frees = 0;
@@ -253,9 +274,10 @@ static void print_threads(FILE *out, const cJSON *report) {
         frees -= json_u64(earlier, "frees");
         const char *life = json_text(thread, "state");
         if (!alive && life && !strcmp(life, "running")) life = "";
-        fprintf(out, "%-17s %8" PRIu64 " %-8s %13s %9" PRIu64 " %11" PRIu64 " %8" PRIu64 "\n",
-                fit(name, json_text(thread, "name"), 16), json_u64(thread, "tid"),
-                fit(state, life, 8), bytes_of(thread, "live_bytes", live),
+        thread_label(thread, THREAD_WIDTH, name);
+        fprintf(out, "%-*s %7" PRIu64 " %-7s %11s %8" PRIu64 " %11" PRIu64 " %8" PRIu64 "\n",
+                THREAD_WIDTH + (int)(strlen(name) - fit_columns(name)), name,
+                json_u64(thread, "tid"), fit(state, life, 7), bytes_of(thread, "live_bytes", live),
                 json_u64(thread, "live_blocks"), allocations, frees);
     }
     print_rest(out, cJSON_GetArraySize(threads), "threads");

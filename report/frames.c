@@ -20,6 +20,12 @@ static bool span_of(const struct arena *arena, uint32_t reference, struct span *
     return true;
 }
 
+struct span string_at(const struct arena *arena, uint32_t reference) {
+    struct span span;
+    span_of(arena, reference, &span);
+    return span;
+}
+
 const struct mw_stack *stack_at(const struct arena *arena, uint32_t reference) {
     size_t bytes;
     return arena_object(arena, reference, MW_STACK, &bytes);

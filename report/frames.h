@@ -38,6 +38,9 @@ bool stack_python(const struct arena *arena, const struct mw_stack *stack, unsig
 bool stack_native(const struct arena *arena, const struct mw_stack *stack, unsigned i,
                   struct native_frame *out);
 
+// A string; empty if there is none.
+struct span string_at(const struct arena *arena, uint32_t reference);
+
 // Is everything there that the stack refers to?
 bool stack_whole(const struct arena *arena, uint32_t reference);
 

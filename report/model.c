@@ -308,6 +308,7 @@ static bool add_thread(struct reading *g, uint32_t index, const struct mw_thread
         .in_flight = raw->in_flight,
         .started_ns = raw->started_ns,
         .ended_ns = raw->ended_ns,
+        .python_name = raw->python_name,
         .before = {raw->before_allocations, raw->before_bytes, raw->before_frees,
                    raw->before_freed_bytes, 0},
         .share = allocate(m->accounts, sizeof(struct model_share)),

@@ -61,7 +61,8 @@ struct model_thread {
     uint32_t tid, earlier; // `earlier`: ended threads whose totals are in this block's, too
     uint32_t in_flight;    // blocks of the event that it is at, 0 = none
     uint64_t started_ns, ended_ns;
-    char name[17];
+    char name[17];             // as the kernel knows it
+    uint32_t python_name;      // a string of the arena: what Python calls it; 0 = nothing
     struct tally before;       // of the earlier threads
     struct model_share *share; // [accounts]
 };

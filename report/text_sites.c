@@ -510,12 +510,13 @@ static void print_by_thread(FILE *out, const struct picture *p) {
     const cJSON *threads = json_get(p->report, "threads"), *thread, *account;
     size_t n = 0, most = (size_t)cJSON_GetArraySize(threads);
     struct row *row = allocate(most, sizeof *row);
-    char(*name)[64] = allocate(most, sizeof *name);
+    char(*name)[FIT_TEXT + 32] = allocate(most, sizeof *name);
     cJSON_ArrayForEach(thread, threads) {
+        char label[FIT_TEXT], tid[32];
         if (n == most) break;
-        const char *called = json_text(thread, "name");
-        snprintf(name[n], sizeof name[n], "%.40s (%" PRIu64 ")", called ? called : "thread",
-                 json_u64(thread, "tid"));
+        int digits = snprintf(tid, sizeof tid, " (%" PRIu64 ")", json_u64(thread, "tid"));
+        thread_label(thread, NAME_WIDTH - (unsigned)digits, label);
+        snprintf(name[n], sizeof name[n], "%s%s", label, tid);
         // In spaces that are memory; the sums of the accounts are over all.
         row[n] = (struct row){.key = name[n],
                               .site = thread,

@@ -750,6 +750,48 @@ def test_python_and_native_frames_alternate_as_the_calls_did(
     assert "_PyEval_EvalFrameDefault" in everything and "_PyEval" not in text
 
 
+THREADS = """
+import concurrent.futures, ctypes, sys, threading
+plugin = ctypes.CDLL(sys.argv[1])
+def allocate(*_):
+    plugin.plugin_allocate(ctypes.c_size_t(1 << 20))
+def run(name):
+    thread = threading.Thread(target=allocate, name=name)
+    thread.start()
+    thread.join()
+allocate()
+run("loader")
+run("größe é 関数 of the data set for training 1")
+with concurrent.futures.ThreadPoolExecutor(1) as pool:
+    list(pool.map(allocate, range(3)))
+"""
+
+
+@needs_plain_build
+@pytest.mark.parametrize("python", [p for p in pythons() if p.supported], ids=str)
+def test_threads_are_called_what_python_calls_them(python, tmp_path, run_watched, memwatch):
+    plugin = build("plugin.c", tmp_path / "libplugin.so", "-O2", "-g", "-shared", "-fPIC")
+    script = tmp_path / "train.py"
+    script.write_text(THREADS)
+    run = run_watched([python.path, script, plugin])
+    assert run.returncode == 0, run.stderr
+    names = ["loader", "größe é 関数 of the data set for training 1", "ThreadPoolExecutor-0_0"]
+    threads = {thread["python_name"]: thread for thread in run.report["threads"]}
+    if python.minor >= 14 or python.free_threaded:
+        assert set(threads) == {None}
+        return
+    assert set(threads) == {*names, None}
+    assert threads[None]["tid"] == run.report["process"]["pid"]  # the main thread
+    assert [threads[name]["live_blocks"] for name in names] == [1, 1, 3]
+    (report,) = (run.folder / "reports").glob("*.json")
+    text = memwatch("report", report).stdout
+    for shown in ("loader  ", "größe é 関数...raining 1 ", "ThreadPoolExecutor-0_0 "):
+        assert f"\n{shown}" in text
+    by_thread = memwatch("report", "--group-by=thread", report).stdout
+    tid = threads[names[2]]["tid"]
+    assert re.search(rf"^Thread\S*0_0 \({tid}\) ", by_thread, re.MULTILINE)
+
+
 # --- limits -------------------------------------------------------------------------------------
 
 

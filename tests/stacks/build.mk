@@ -5,7 +5,7 @@
 
 STACKS_OUT := $(B)/tests/stacks
 WALKER_C   := tests/stacks/walker.c interpose/stack_python.c interpose/python_find.c \
-              interpose/python_place.c interpose/symbols.c
+              interpose/python_place.c interpose/python_thread.c interpose/symbols.c
 ALL += $(STACKS_OUT)/walker.so $(STACKS_OUT)/embed
 
 $(STACKS_OUT)/walker.so: $(WALKER_C) $(wildcard interpose/*.h interpose/*.def)

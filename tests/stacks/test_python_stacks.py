@@ -32,6 +32,7 @@ COMPARED = {
     "threads": 150,
     "text": 50,
     "reuse": 500,
+    "names": 100,
     "forks": 6,
     "subinterpreters": 10,
     "stress": 1000,

@@ -104,6 +104,13 @@ unsigned walker_repeat(unsigned walks) {
     return different;
 }
 
+const char *walker_thread_name(char *out, int size);
+const char *walker_thread_name(char *out, int size) {
+    char name[256];
+    snprintf(out, (size_t)size, "%.*s", (int)mw_python_thread_name(name, sizeof name), name);
+    return out;
+}
+
 // ---- other moments ---------------------------------------------------------------------------
 
 static void *count_in_thread(void *n) {

@@ -28,6 +28,9 @@ uint32_t mw_stack_here(bool tensor) {
     (void)tensor;
     return stack_here;
 }
+uint32_t mw_stacks_thread_name(void) {
+    return 0;
+}
 
 enum { MANY_SITES = 16384 };
 

@@ -63,6 +63,10 @@ bool mw_python_describe(const struct mw_python_frame *frame, struct mw_python_pl
     return true;
 }
 
+unsigned mw_python_thread_name(char *out, unsigned size) {
+    return (unsigned)snprintf(out, size, "%s", "loader");
+}
+
 void mw_native_find(struct mw_level *level) {
     level->state = MW_LEVEL_LIVE;
     mw_native_ready = true;

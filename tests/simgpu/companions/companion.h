@@ -21,8 +21,7 @@ static inline void companion_handle(long out) {
 }
 
 static inline void companion_handles(long out, long count) {
-    for (long i = 0; i < count; i++)
-        companion_handle(out + i * (long)sizeof(void *));
+    for (long i = 0; i < count; i++) companion_handle(out + i * (long)sizeof(void *));
 }
 
 static inline void companion_free(long handle) {

@@ -112,7 +112,8 @@ API nvmlSystemGetDriverVersion(char *version, unsigned length) {
 
 API nvmlDeviceGetCount_v2(unsigned *count) {
     if (!count) return NVML_ERROR_INVALID_ARGUMENT;
-    for (*count = 0; exists((nvmlDevice_t)(uintptr_t)(*count + 1)); ++*count) {}
+    for (*count = 0; exists((nvmlDevice_t)(uintptr_t)(*count + 1)); ++*count) {
+    }
     return NVML_SUCCESS;
 }
 
