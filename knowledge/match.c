@@ -28,10 +28,12 @@
 #define INTERPRETER_LIMIT 20000
 #define HEAP_LIMIT_KIB    1024
 // And so much time on one line. Between stretches of so many places to begin at the clock is looked
-// at: one stretch has its end by the limit of steps.
-#define LINE_SECONDS   0.05
-#define STRETCH        256
-#define JIT_STACK_MOST (512u << 10)
+// at: one stretch has its end by the limit of steps. To look at the clock costs as much as machine
+// code needs for hundreds of places.
+#define LINE_SECONDS        0.05
+#define STRETCH             2048
+#define INTERPRETER_STRETCH 256
+#define JIT_STACK_MOST      (512u << 10)
 // The circuit breaker: after so many times that a limit was reached, or so much time if that
 // was less than so many bytes a second, a pattern is not tried any more. Of what logs hold the
 // interpreter does ten times as much, machine code a hundred times.
@@ -288,7 +290,7 @@ static bool run_pattern(struct matcher *m, struct pattern *p, const char *text, 
     int result = PCRE2_ERROR_NOMATCH;
     bool late = false;
     for (size_t last; result == PCRE2_ERROR_NOMATCH && start <= length && !late; start = last + 1) {
-        last = start + STRETCH;
+        last = start + (p->machine ? STRETCH : INTERPRETER_STRETCH);
         result = run_stretch(m, p, text, length, start, last);
         late = last < length && result == PCRE2_ERROR_NOMATCH && now() > m->deadline;
     }

@@ -7,11 +7,13 @@
 
 #include "advice.h"
 #include "emit.h"
+#include "incidents.h"
 #include "json.h"
 #include "lint.h"
 #include "memwatch.h"
 #include "paragraph.h"
 
+#include <ctype.h>
 #include <errno.h>
 #include <getopt.h>
 #include <stdio.h>
@@ -30,7 +32,8 @@ static const char help[] =
     "          expressions, sources, names. Exits with 1 if something does not hold\n"
     "  list    all records: id, severity, how well it is known, title\n"
     "  show    what a record says\n"
-    "  search  records in which all words occur, best first\n"
+    "  search  records in which all words occur, or which know the words as a message,\n"
+    "          best first\n"
     "\n" KB_HELP "  --domain NAME        list: only of this domain (cuda, apple-mps, vllm ...)\n"
     "  --negatives FILE     lint: lines that no record may match; \"# \" begins a\n"
     "                       comment\n"
@@ -286,24 +289,42 @@ static int list(const struct options *o) {
     return fail(EXIT_NOTHING, "kb list: there is no record of domain '%s'", o->domain);
 }
 
+// More than all words can score.
+#define A_MESSAGE 1000000
+
 struct ranked {
     const struct record *record;
     unsigned score;
 };
 
+static bool in_word(char c) {
+    return isalnum((unsigned char)c) || (unsigned char)c >= 0x80;
+}
+
+// "oom" is looked for: it is in "OOM killer" rather than in "room". What is not ASCII has no
+// bounds.
 static unsigned in_text(const char *text, const char *word, unsigned weight) {
-    return text && strcasestr(text, word) ? weight : 0;
+    unsigned found = 0;
+    for (const char *at = text; at && (at = strcasestr(at, word)); at++) {
+        if (at == text || !in_word(at[-1]) || (unsigned char)*word >= 0x80) return 2 * weight;
+        found = weight;
+    }
+    return found;
 }
 
 static unsigned in_texts(const struct bilingual *text, const char *word, unsigned weight) {
-    return in_text(text->text[LANGUAGE_EN], word, weight) |
-           in_text(text->text[LANGUAGE_ZH], word, weight);
+    unsigned en = in_text(text->text[LANGUAGE_EN], word, weight),
+             zh = in_text(text->text[LANGUAGE_ZH], word, weight);
+    return en > zh ? en : zh;
 }
 
 static unsigned in_list(const struct strings *list, const char *word, unsigned weight) {
-    for (size_t i = 0; i < list->count; i++)
-        if (strcasestr(list->item[i], word)) return weight;
-    return 0;
+    unsigned best = 0;
+    for (size_t i = 0; i < list->count; i++) {
+        unsigned score = in_text(list->item[i], word, weight);
+        if (score > best) best = score;
+    }
+    return best;
 }
 
 static unsigned in_actions(const struct record_action *action, size_t count, const char *word) {
@@ -327,7 +348,18 @@ static unsigned word_score(const struct record *r, const char *word) {
     return score;
 }
 
-static unsigned search_score(const struct record *r, const struct options *o) {
+// Words that are a message are looked for as one: its record first, then those that fit it, too.
+static unsigned message_score(const struct record *r, const struct incident *const *incident,
+                              size_t count) {
+    for (size_t i = 0; i < count; i++) {
+        if (incident[i]->record == r) return 2 * A_MESSAGE;
+        for (size_t k = 0; k < incident[i]->alsos; k++)
+            if (incident[i]->also[k].record == r) return A_MESSAGE;
+    }
+    return 0;
+}
+
+static unsigned words_score(const struct record *r, const struct options *o) {
     unsigned all = 0;
     for (int i = 0; i < o->words; i++) {
         unsigned score = word_score(r, o->word[i]);
@@ -343,17 +375,31 @@ static int by_score(const void *a, const void *b) {
     return strcmp(x->record->id, y->record->id);
 }
 
+static char *joined(const struct options *o) {
+    size_t bytes = 1;
+    for (int i = 0; i < o->words; i++) bytes += strlen(o->word[i]) + 1;
+    char *text = allocate(bytes, 1);
+    for (int i = 0; i < o->words; i++) strcat(strcat(text, i ? " " : ""), o->word[i]);
+    return text;
+}
+
 static int search(const struct options *o) {
     if (!o->words) return fail(EXIT_USAGE, "kb search: words to look for are needed");
     struct knowledge *knowledge = kb_open(&o->kb);
     size_t n = knowledge_count(knowledge), found = 0;
     struct ranked *ranked = allocate(n + 1, sizeof *ranked);
     const struct record **record = allocate(n + 1, sizeof *record);
+    char *text = joined(o);
+    struct incidents *incidents = incidents_of_text(knowledge, text, strlen(text));
+    size_t count = 0;
+    const struct incident *const *list = incidents ? incidents_ranked(incidents, &count) : NULL;
     for (size_t i = 0; i < n; i++) {
         struct ranked one = {knowledge_get(knowledge, i), 0};
-        one.score = search_score(one.record, o);
+        one.score = words_score(one.record, o) + message_score(one.record, list, count);
         if (one.score) ranked[found++] = one;
     }
+    incidents_free(incidents);
+    free(text);
     qsort(ranked, found, sizeof *ranked, by_score);
     for (size_t i = 0; i < found; i++) record[i] = ranked[i].record;
     if (found || o->json) print_records(record, found, o);

@@ -525,6 +525,25 @@ def test_search_finds_by_id_title_message_code_and_chinese(memwatch):
     assert found("nccl", "watermark") == []
 
 
+def test_search_takes_a_message_for_what_it_is(memwatch):
+    def found(*words):
+        return [r["id"] for r in json.loads(memwatch("kb", "search", "--json", *words).stdout)]
+
+    for path in FILES[::7]:
+        document = json.loads(path.read_text())
+        for example in document.get("examples", [])[:1]:
+            assert found(example)[0] == document["id"]
+    # Numbers are another's, words come one by one.
+    assert found(*"CUDA out of memory. Tried to allocate 7.77 GiB".split())[0] == "torch/cuda-oom-capacity"
+
+
+def test_search_prefers_words_to_parts_of_words(memwatch, tmp_path):
+    write(tmp_path, "a.json", {**GOOD, "id": "mine/room", "title": "There is xroomx"})
+    write(tmp_path, "b.json", {**GOOD, "id": "mine/zz", "title": "The oomx killer", "signature": "oomx"})
+    listed = json.loads(memwatch("kb", "search", "--json", "--kb", tmp_path, "oomx").stdout)
+    assert [r["id"] for r in listed] == ["mine/zz", "mine/room"]
+
+
 def test_asking_for_what_is_not_there_is_told_by_the_exit_code(memwatch):
     for arguments in (["show", "no/such"], ["search", "xyzzy-plugh"], ["list", "--domain", "none"]):
         done = memwatch("kb", *arguments)
