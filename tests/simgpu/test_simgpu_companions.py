@@ -22,7 +22,8 @@ IMPORTS = {
     "libcudnn.so.9": ("libcudnn.so.9", ["cudnnGetVersion", "cudnnGetErrorString",
                                         "cudnnBackendGetAttribute", "cudnnBackendExecute"]),
     "libcusparse.so.12": ("libcusparse.so.12", ["cusparseSpMM_bufferSize", "cusparseSpMatGetSize"]),
-    "libnccl.so.2": (None, ["ncclCommInitAll", "ncclAllReduce", "ncclMemAlloc"]),
+    "libnccl.so.2": (None, ["ncclCommInitAll", "ncclCommUserRank", "ncclCommCount", "ncclAllReduce",
+                            "ncclMemAlloc", "ncclGetErrorString"]),
     "libnvrtc.so.13": ("libnvrtc.so.13", ["nvrtcCreateProgram", "nvrtcDestroyProgram",
                                           "nvrtcGetLoweredName"]),
 }
@@ -115,9 +116,14 @@ def test_behaviours_are_those_of_the_table(companions):
     assert cusparse.cusparseSpMatGetSize(None, None, None, None) == 10
 
     nccl = library("libnccl.so.2")
+    nccl.ncclGetErrorString.restype = ctypes.c_char_p
     communicators = (pointer * 3)()
     assert nccl.ncclCommInitAll(communicators, 3, None) == 0 and len(set(communicators)) == 3
+    for rank, communicator in enumerate(map(pointer, communicators)):
+        assert nccl.ncclCommUserRank(communicator, ctypes.byref(number)) == 0 and number.value == rank
+        assert nccl.ncclCommCount(communicator, ctypes.byref(number)) == 0 and number.value == 3
     assert nccl.ncclAllReduce() == 0 and nccl.ncclMemAlloc(None, 1) == 5
+    assert nccl.ncclGetErrorString(5) == b"ncclMemAlloc is not simulated"
 
     nvrtc = library("libnvrtc.so.13")
     program, lowered = pointer(), ctypes.c_char_p()

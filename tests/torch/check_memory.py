@@ -15,8 +15,13 @@ ALLOCATE = """
 """
 FIGURES = """
     answer = {"reserved": torch.cuda.memory_reserved(), "allocated": torch.cuda.memory_allocated(),
-              "peak": torch.cuda.max_memory_reserved()}
+              "peak": torch.cuda.max_memory_reserved(), "tensors": torch.cuda.max_memory_allocated()}
+    leave()
 """
+
+
+def live_and_peak(row):
+    return row["live_bytes"], row["peak_bytes"]
 
 
 def test_the_devices_are_there(torch_run):
@@ -31,20 +36,21 @@ def test_the_devices_are_there(torch_run):
     assert run.answer == [True, 2, "Simulated GPU 1", 8 << 30, [8 << 30, 8 << 30], [9, 0], 1]
 
 
-def test_segments_are_what_torch_has_reserved(torch_run):
+def test_segments_and_tensors_are_what_torch_has_reserved_and_allocated(torch_run):
     run = torch_run(ALLOCATE + """
     other = torch.empty(1 << 20, device="cuda:1")
-    answer = [[torch.cuda.memory_reserved(d), torch.cuda.memory_allocated(d),
-               torch.cuda.max_memory_reserved(d)] for d in range(2)]
+    answer = [[torch.cuda.memory_reserved(d), torch.cuda.max_memory_reserved(d),
+               torch.cuda.memory_allocated(d), torch.cuda.max_memory_allocated(d)] for d in range(2)]
     stats = [torch.cuda.memory_stats(d) for d in range(2)]
     assert [s["reserved_bytes.all.current"] for s in stats] == [a[0] for a in answer]
     segments = sum(s["segment.all.current"] for s in stats)
     assert segments == len(torch.cuda.memory_snapshot()) > 3
+    leave()
     """)
-    for device, (reserved, allocated, peak) in enumerate(run.answer):
+    for device, (reserved, most_reserved, allocated, most_allocated) in enumerate(run.answer):
         assert 0 < allocated < reserved
-        row = run.total(device, "device")
-        assert (row["live_bytes"], row["peak_bytes"]) == (reserved, peak)
+        assert live_and_peak(run.total(device, "device")) == (reserved, most_reserved)
+        assert live_and_peak(run.total(device, "tensor")) == (allocated, most_allocated)
 
 
 def test_an_emptied_cache_is_given_back(torch_run):
@@ -68,16 +74,16 @@ def test_expandable_segments_are_physical_memory(torch_run):
     assert run.total(0, "device") is None
     for space in ("physical", "mapped"):
         row = run.total(0, space)
-        assert (row["live_bytes"], row["peak_bytes"]) == (run.answer["reserved"], run.answer["peak"])
+        assert live_and_peak(row) == (run.answer["reserved"], run.answer["peak"])
         assert row["frees"] > 0
+    assert live_and_peak(run.total(0, "tensor")) == (run.answer["allocated"], run.answer["tensors"])
     assert run.answer["allocated"] < run.answer["reserved"] < run.answer["peak"]
 
 
 def test_the_stream_ordered_allocator_takes_each_tensor_from_the_driver(torch_run):
-    run = torch_run(ALLOCATE + FIGURES + """
+    run = torch_run(ALLOCATE + """
     assert torch.cuda.get_allocator_backend() == "cudaMallocAsync"
-    leave()
-    """, env={"PYTORCH_CUDA_ALLOC_CONF": "backend:cudaMallocAsync"})
+    """ + FIGURES, env={"PYTORCH_CUDA_ALLOC_CONF": "backend:cudaMallocAsync"})
     row = run.total(0, "device")
     assert row["live_bytes"] == run.answer["allocated"]
     assert row["allocations"] == 1006 and row["frees"] == 502
@@ -123,12 +129,14 @@ def test_a_captured_graph_has_a_pool_of_its_own(torch_run):
             pool = str(segment["segment_pool_id"])
             pools[pool] = pools.get(pool, 0) + segment["total_size"]
         del y, z
-        answer = [torch.cuda.memory_reserved(), pools]
+        answer = [torch.cuda.memory_reserved(), torch.cuda.memory_allocated(), pools]
+        leave()
     """)
-    reserved, pools = run.answer
+    reserved, allocated, pools = run.answer
     assert sum(pools.values()) == reserved
     assert len(pools) == 2 and sum(size for pool, size in pools.items() if pool != "(0, 0)") >= 32 * MIB
     assert run.total(0, "device")["live_bytes"] == reserved
+    assert run.total(0, "tensor")["live_bytes"] == allocated
 
 
 def test_a_memory_pool_by_hand(torch_run):

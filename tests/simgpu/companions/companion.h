@@ -10,6 +10,7 @@
 
 #include <stddef.h>
 #include <stdint.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -18,10 +19,6 @@ enum { COMPANION_HANDLE_BYTES = 64 };
 
 static inline void companion_handle(long out) {
     if (out) *(void **)out = calloc(1, COMPANION_HANDLE_BYTES);
-}
-
-static inline void companion_handles(long out, long count) {
-    for (long i = 0; i < count; i++) companion_handle(out + i * (long)sizeof(void *));
 }
 
 static inline void companion_free(long handle) {
@@ -50,5 +47,24 @@ static inline void companion_pointer(long out, long value) {
 static inline void companion_zero(long out, size_t bytes) {
     if (out) memset((void *)out, 0, bytes);
 }
+
+// The last function that a thread was refused; the library's error texts name it.
+static _Thread_local char companion_refused[96];
+
+static inline void companion_refuse(const char *name) {
+    strncpy(companion_refused, name, sizeof companion_refused - 1);
+}
+
+static inline long companion_text(void) {
+    static _Thread_local char text[160];
+    const char *name = companion_refused;
+    snprintf(text, sizeof text, "%s%s", name, *name ? " is not simulated" : "simulated");
+    return (long)text;
+}
+
+// A function written by hand (LIBRARY.c): generate.py looks for these.
+#define COMPANION(type, name, parameters)                                                          \
+    type name parameters;                                                                          \
+    type name parameters
 
 #endif

@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 //
 // The part of cuDNN that behaviours.def cannot say: reading attributes of the graph API, in which a
-// caller builds descriptors, asks for engines to run them with, and runs a plan. The answers are the
-// least that works: one engine without notes or knobs, whose plan wants a workspace.
+// caller builds descriptors, asks for engines to run them with, and runs a plan. The answers are
+// the least that works: one engine without notes or knobs, whose plan wants a workspace.
 
 #include "companion.h"
 
@@ -33,11 +33,8 @@ static const struct {
 
 // The descriptors that a caller asks for are its own, waiting in the array: they are left as they
 // are. *count is how many there are, which may be more than were asked for.
-int cudnnBackendGetAttribute(void *descriptor, int name, int type, int64_t room, int64_t *count,
-                             void *array);
-
-int cudnnBackendGetAttribute(void *descriptor, int name, int type, int64_t room, int64_t *count,
-                             void *array) {
+COMPANION(int, cudnnBackendGetAttribute,
+          (void *descriptor, int name, int type, int64_t room, int64_t *count, void *array)) {
     (void)descriptor;
     int64_t found = name == ENGINEHEUR_RESULTS || name == ENGINECFG_ENGINE;
     for (size_t i = 0; i < sizeof numbers / sizeof *numbers; i++) {

@@ -27,7 +27,7 @@ HERE = pathlib.Path(__file__).resolve().parent
 SECTION = re.compile(r"\[(\w+)\]\s+(\w+)\s+refuses\s+(\S+)\s+version\s+(\S+)$")
 REQUIREMENT = re.compile(r"([\w-]+)(?:\[.*?\])?\s*\(?==([\d.]+)")
 ACTION = re.compile(r"(\w+)@(\d+)(?:=(.+))?$")
-DEFINED = re.compile(r"^(?:const )?\w+ \*?(\w+)\(", re.M)
+DEFINED = re.compile(r"^COMPANION\(\w+, (\w+),", re.M)
 
 Library = collections.namedtuple("Library", "stem prefix refuses package rows")
 
@@ -96,7 +96,7 @@ def statements(actions):
         if action == "refuse":
             answer = None
         elif action == "text":
-            answer = '(long)"simulated"'
+            answer = "companion_text()"
         elif action.startswith("value="):
             answer = action[len("value="):]
         elif match:
@@ -114,7 +114,10 @@ def write_source(library, names):
         row = next((actions for pattern, actions in library.rows
                     if fnmatch.fnmatchcase(name, pattern)), [])
         body, answer = statements(row)
-        body.append(f"return {library.refuses if answer is None else answer};")
+        if answer is None:
+            body.append(f'companion_refuse("{name}");')
+            answer = library.refuses
+        body.append(f"return {answer};")
         text = " ".join(body)
         count = max(map(int, re.findall(r"\ba(\d+)\b", text)), default=0)
         parameters = ", ".join(f"long a{i}" for i in range(1, count + 1)) or "void"
@@ -123,14 +126,16 @@ def write_source(library, names):
 
 
 def write_exports(symbols):
-    """A version script; names without version stay without."""
+    """A version script. Names that are imported both with a version and without stay without."""
     by_version = collections.defaultdict(list)
     for name, version in symbols:
         by_version[version].append(name)
-    if set(by_version) == {""}:
-        return None
-    return "".join(f"{version} {{ global: {'; '.join(sorted(names))}; }};\n"
-                   for version, names in sorted(by_version.items()) if version)
+    unversioned = by_version.pop("", None)
+    if not by_version:
+        return f"{{ global: {'; '.join(sorted(unversioned))}; local: *; }};\n"
+    nodes = [f"{version} {{ global: {'; '.join(sorted(names))};{{}} }};\n"
+             for version, names in sorted(by_version.items())]
+    return "".join(nodes).replace("{}", "" if unversioned else " local: *;", 1).replace("{}", "")
 
 
 def build(library, soname, symbols, requirements, cuda, args):
@@ -139,17 +144,15 @@ def build(library, soname, symbols, requirements, cuda, args):
     source = args.output / f"{soname}.c"
     source.write_text(write_source(library, sorted({n for n, _ in symbols} - defined)))
     command = [*args.cc.split(), "-std=gnu17", "-O2", "-g", "-Wall", "-Wextra", "-Werror",
-               "-Wno-unused-parameter", "-shared", "-fPIC", "-fvisibility=default",
+               "-Wno-unused-parameter", "-Wno-unused-function", "-shared", "-fPIC", "-fvisibility=default",
                "-I", str(HERE), f"-DCUDA_VERSION={cuda}", f"-Wl,-soname,{soname}",
                "-o", str(args.output / soname), str(source)]
     command += [f"-DVERSION_{part}={value}" for part, value in
                 zip(("MAJOR", "MINOR", "PATCH"), version_of(library.package, requirements))]
     command += [str(by_hand)] if defined else []
-    exports = write_exports(symbols)
-    if exports:
-        script = args.output / f"{soname}.map"
-        script.write_text(exports)
-        command.append(f"-Wl,--version-script={script}")
+    script = args.output / f"{soname}.map"
+    script.write_text(write_exports(symbols))
+    command.append(f"-Wl,--version-script={script}")
     if subprocess.run(command).returncode != 0:
         fail(f"{soname} could not be compiled")
 
