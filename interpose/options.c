@@ -8,31 +8,40 @@
 #include "ledger_format.h"
 #include "text.h"
 
+#include <errno.h>
 #include <poll.h>
 #include <stddef.h>
 #include <stdlib.h>
+#include <string.h>
 #include <sys/auxv.h>
 #include <unistd.h>
 
+#define PATH_BYTES 512 // more than a path in the ledger or of the companion may have
+
 enum kind { KIND_BOOL, KIND_MIB, KIND_COUNT, KIND_PATH, KIND_CHOICE };
 
+enum use { FOLDER, NEW_FOLDER, PROGRAM };
+
 struct row {
-    const char *name, *words; // words of a CHOICE, separated by '|'; what a COUNT may be
+    const char *name, *words; // words of a CHOICE, separated by '|'; what a COUNT or PATH must be
     enum kind kind;
-    uint64_t most; // of a COUNT
+    uint64_t most; // of a COUNT; of a PATH its enum use
     size_t offset;
     uint64_t number;  // default of a number
     const char *path; // default of a path
 };
 
 // A default is a number or a string by the option's kind: _Generic picks the field.
-#define NUMBER(x)     _Generic((x), char * : 0, default : (x))
-#define STRING(x)     _Generic((x), char * : (x), default : "")
-#define BOOL          KIND_BOOL, NULL, 0
-#define MIB           KIND_MIB, NULL, 0
-#define COUNT(most)   KIND_COUNT, "a number from 1 to " #most, most
-#define PATH          KIND_PATH, NULL, 0
-#define CHOICE(words) KIND_CHOICE, words, 0
+#define NUMBER(x)        _Generic((x), char * : 0, default : (x))
+#define STRING(x)        _Generic((x), char * : (x), default : "")
+#define BOOL             KIND_BOOL, NULL, 0
+#define MIB              KIND_MIB, NULL, 0
+#define COUNT(most)      KIND_COUNT, "a number from 1 to " #most, most
+#define PATH(use)        KIND_PATH, use##_WORDS, use
+#define FOLDER_WORDS     "a folder that can be written to"
+#define NEW_FOLDER_WORDS FOLDER_WORDS " or made"
+#define PROGRAM_WORDS    "a program that can be executed"
+#define CHOICE(words)    KIND_CHOICE, words, 0
 #define ROW(id, environment, kind_, words_, most_, otherwise)                                      \
     {.name = (environment),                                                                        \
      .words = (words_),                                                                            \
@@ -51,6 +60,7 @@ static void tell_wrong(const struct row *r, const char *value) {
     static const char *const wanted[] = {[KIND_BOOL] = "0 or 1",
                                          [KIND_MIB] = "a number of MiB, at least 4",
                                          [KIND_COUNT] = "",
+                                         [KIND_PATH] = "",
                                          [KIND_CHOICE] = "one of "};
     char line[512];
     struct mw_text t = mw_text(line, sizeof line);
@@ -99,13 +109,50 @@ static bool parse(const struct row *r, const char *value, uint64_t *out) {
     }
 }
 
+// The dot: of anything but a folder it is not there.
+static bool is_folder(const char *path, int mode) {
+    char dot[PATH_BYTES + 2];
+    struct mw_text t = mw_text(dot, sizeof dot);
+    mw_put(&t, path);
+    mw_put(&t, "/.");
+    return !t.full && access(dot, mode) == 0;
+}
+
+// As far as the folders of a path are there; the others can be made if the last of those lets them.
+static bool can_be_made(const char *folder) {
+    char path[PATH_BYTES];
+    struct mw_text t = mw_text(path, sizeof path);
+    mw_put(&t, *folder == '/' ? "" : "./");
+    mw_put(&t, folder);
+    if (t.full) return false;
+    while (access(path, F_OK) != 0 && errno == ENOENT) {
+        char *slash = strrchr(path, '/');
+        if (!slash) return false;
+        slash[slash == path] = 0; // of the root the slash stays
+    }
+    return is_folder(path, W_OK | X_OK);
+}
+
+static bool is_usable(const struct row *r, const char *path) {
+    switch ((enum use)r->most) {
+    case FOLDER:
+        return is_folder(path, W_OK | X_OK);
+    case NEW_FOLDER:
+        return can_be_made(path);
+    default:
+        return strlen(path) < PATH_BYTES && access(path, X_OK) == 0 && !is_folder(path, F_OK);
+    }
+}
+
 void mw_options_read(struct mw_options *options, bool complain) {
     for (size_t i = 0; i < sizeof rows / sizeof rows[0]; i++) {
         const struct row *r = &rows[i];
         char *field = (char *)options + r->offset;
         const char *value = getenv(r->name);
         if (r->kind == KIND_PATH) {
-            *(const char **)field = value ? value : r->path;
+            bool wrong = complain && value && *value && !is_usable(r, value);
+            if (wrong) tell_wrong(r, value);
+            *(const char **)field = value && !wrong ? value : r->path;
             continue;
         }
         uint64_t number = r->number;

@@ -12,7 +12,8 @@
 #define MIB(id)                                        uint64_t id;
 #define COUNT(most)                                    COUNT_FIELD
 #define COUNT_FIELD(id)                                uint64_t id;
-#define PATH(id)                                       const char *id;
+#define PATH(use)                                      PATH_FIELD
+#define PATH_FIELD(id)                                 const char *id;
 #define CHOICE(words)                                  CHOICE_FIELD
 #define CHOICE_FIELD(id)                               uint64_t id;
 #define OPTION(id, environment, kind, otherwise, help) kind(id)
@@ -25,11 +26,12 @@ struct mw_options {
 #undef COUNT
 #undef COUNT_FIELD
 #undef PATH
+#undef PATH_FIELD
 #undef CHOICE
 #undef CHOICE_FIELD
 
 // Reads the environment. A value that is wrong is replaced by the default and, with `complain`,
-// told in one line on standard error.
+// told in one line on standard error; whether paths are usable is looked at only then.
 void mw_options_read(struct mw_options *options, bool complain);
 
 // MEMWATCH_DEEPBIND alone, without a word about wrong values.

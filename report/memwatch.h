@@ -57,13 +57,16 @@ enum rendering {
     RENDER_FINAL    // the process is over: once the report is on disk, the ledger is removed
 };
 
-// Reads a ledger and writes its report: beside the final name first, then renamed, mode 0600. How
-// the process ended is taken from the ledger (owner.h stores it there); nothing else is told.
-// The report's folder: the ledger's own MEMWATCH_DIR, else the process's working directory, else
-// the user's state directory, else /tmp: the first that can be written to. Prints nothing.
-// Returns EXIT_OK, EXIT_DAMAGED (not readable as a ledger: it stays where it is) or EXIT_NOTHING
-// (no folder could be written to, `error` tells the last one's reason; the ledger stays).
-enum exit_code render_ledger(const char *ledger, enum rendering rendering, struct rendered *out);
+// Reads a ledger and writes its report, whose name is made of the ledger's: beside the final name
+// first, then renamed, mode 0600. How the process ended is taken from the ledger (owner.h stores it
+// there); nothing else is told. The report's folder: the ledger's own MEMWATCH_DIR, else the
+// process's working directory, else the user's state directory, else /tmp: the first that can be
+// written to. Prints nothing. `file`: where the ledger can be opened; not `ledger` if somebody
+// removed that name. Returns EXIT_OK, EXIT_DAMAGED (not readable as a ledger: it stays where it is)
+// or EXIT_NOTHING (no folder could be written to, `error` tells the last one's reason, and the
+// ledger stays; or RENDER_INTERIM and there is a final report already).
+enum exit_code render_ledger(const char *ledger, const char *file, enum rendering rendering,
+                             struct rendered *out);
 
 // ---- where files lie (places.c) -------------------------------------------------------------
 

@@ -38,18 +38,19 @@
 struct monitor {
     char ledger[PATH_MAX];
     const char *basename; // in ledger
+    char descriptor[32];  // ledger_fd as a path, once the ledger has lost its name; else empty
     pid_t pid;
     uint64_t start_ticks;
     unsigned interval_s; // 0 = no reports before the end
     bool now;            // no waiting: the process is in its exit handlers and waits for us
     int ledger_fd;
     int pidfd;  // opened by the library before the process went on, or by us; -1: old kernel
-    int events; // inotify: the ledger was closed, by exec or exit; -1 = none
+    int events; // inotify: the ledger was closed, by exec or exit, or unlinked; -1 = none
     int terms;  // signalfd
     uint64_t next_report_ms;
 };
 
-enum news { NEWS_NONE, NEWS_ENDED, NEWS_EXECUTED, NEWS_LEDGER_GONE };
+enum news { NEWS_NONE, NEWS_ENDED, NEWS_EXECUTED };
 
 static uint64_t now_ms(void) {
     struct timespec t;
@@ -98,7 +99,7 @@ static int take_signals(void) {
 
 static int watch_file(const char *path) {
     int fd = inotify_init1(IN_CLOEXEC | IN_NONBLOCK);
-    if (fd >= 0 && inotify_add_watch(fd, path, IN_CLOSE_WRITE) < 0) {
+    if (fd >= 0 && inotify_add_watch(fd, path, IN_CLOSE_WRITE | IN_ATTRIB) < 0) {
         close(fd);
         fd = -1;
     }
@@ -121,16 +122,29 @@ static bool has_executed(const struct monitor *m) {
            process_life(m->pid, m->start_ticks) == PROCESS_RUNNING;
 }
 
-static enum news look(const struct monitor *m) {
+static bool has_no_name(const struct monitor *m) {
     struct stat st;
-    if (fstat(m->ledger_fd, &st) == 0 && st.st_nlink == 0) return NEWS_LEDGER_GONE;
+    return fstat(m->ledger_fd, &st) == 0 && st.st_nlink == 0;
+}
+
+// The path by which the ledger can be opened.
+static const char *ledger_file(const struct monitor *m) {
+    return *m->descriptor ? m->descriptor : m->ledger;
+}
+
+static enum news look(struct monitor *m) {
     if (m->pidfd < 0 && process_life(m->pid, m->start_ticks) != PROCESS_RUNNING) return NEWS_ENDED;
+    // Somebody removed a ledger that is in use: from here on only the process and we have it. (Who
+    // has made the report removes it as well, but that is after the end.)
+    if (!*m->descriptor && has_no_name(m) &&
+        process_life(m->pid, m->start_ticks) == PROCESS_RUNNING)
+        snprintf(m->descriptor, sizeof m->descriptor, "/proc/self/fd/%d", m->ledger_fd);
     return has_executed(m) ? NEWS_EXECUTED : NEWS_NONE;
 }
 
 static void report_now(struct monitor *m) {
     struct rendered rendered;
-    render_ledger(m->ledger, RENDER_INTERIM, &rendered);
+    render_ledger(m->ledger, ledger_file(m), RENDER_INTERIM, &rendered);
     m->next_report_ms = m->interval_s ? now_ms() + m->interval_s * UINT64_C(1000) : UINT64_MAX;
 }
 
@@ -155,14 +169,14 @@ static bool learn_end(const struct monitor *m) {
     struct owner owner;
     struct process_stat st;
     int status;
-    if (owner_read(m->ledger, &owner) && owner.exit_kind != MW_EXIT_UNKNOWN) return true;
+    if (owner_read(ledger_file(m), &owner) && owner.exit_kind != MW_EXIT_UNKNOWN) return true;
     if (process_read_stat(m->pid, &st) && st.status_known &&
         (!m->start_ticks || st.start_ticks == m->start_ticks)) {
-        owner_ended(m->ledger, st.status);
+        owner_ended(ledger_file(m), st.status);
         return true;
     }
     if (m->pidfd >= 0 && process_exit_status(m->pidfd, &status)) {
-        owner_ended(m->ledger, status);
+        owner_ended(ledger_file(m), status);
         return true;
     }
     return false;
@@ -194,13 +208,13 @@ static void watch(struct monitor *m) {
         m->pidfd = -1;
     }
     enum news news = life == PROCESS_RUNNING ? wait_for_news(m) : NEWS_ENDED;
-    if (news == NEWS_LEDGER_GONE) return;
     if (news == NEWS_EXECUTED)
-        owner_executed(m->ledger);
+        owner_executed(ledger_file(m));
     else
         note_end(m);
+    if (!*m->descriptor && has_no_name(m)) return; // somebody was faster
     struct rendered rendered;
-    if (render_ledger(m->ledger, RENDER_FINAL, &rendered) == EXIT_OK)
+    if (render_ledger(m->ledger, ledger_file(m), RENDER_FINAL, &rendered) == EXIT_OK)
         journal_note(m->ledger, &rendered);
 }
 
@@ -210,7 +224,8 @@ static void report_before_end(const struct monitor *m) {
     struct rendered rendered;
     bool more_to_come = journal_is_kept();
     if (more_to_come) journal_note(m->ledger, NULL);
-    render_ledger(m->ledger, more_to_come ? RENDER_INTERIM : RENDER_FINAL, &rendered);
+    enum rendering rendering = more_to_come ? RENDER_INTERIM : RENDER_FINAL;
+    render_ledger(m->ledger, m->ledger, rendering, &rendered);
 }
 
 // ---- command line ---------------------------------------------------------------------------

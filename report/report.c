@@ -174,7 +174,7 @@ static void print_check(FILE *out, const struct source *s) {
 static enum exit_code sweep(const char *path, const struct source *s) {
     struct rendered rendered;
     if (!s->is_ledger || s->alive) return EXIT_OK;
-    enum exit_code code = render_ledger(path, RENDER_FINAL, &rendered);
+    enum exit_code code = render_ledger(path, path, RENDER_FINAL, &rendered);
     if (code != EXIT_OK) return (enum exit_code)fail(code, "%s: %s", path, rendered.error);
     fprintf(stderr, "memwatch: %s\n", rendered.path);
     return EXIT_OK;

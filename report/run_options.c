@@ -26,7 +26,7 @@ struct row {
 #define BOOL                                        KIND_BOOL, NULL, 0
 #define MIB                                         KIND_MIB, NULL, 0
 #define COUNT(most)                                 KIND_COUNT, NULL, most
-#define PATH                                        KIND_PATH, NULL, 0
+#define PATH(use)                                   KIND_PATH, NULL, 0
 #define CHOICE(words)                               KIND_CHOICE, words, 0
 #define OPTION(id, variable, kind, otherwise, help) {#id, variable, kind},
 static const struct row rows[] = {

@@ -67,7 +67,7 @@ static bool settle(struct journal *list, bool monitors, uint64_t ms) {
         if (fate != ABANDONED) continue;
         if (!e->watched) journal_note(e->ledger, NULL); // that it is of this run (capture.h)
         struct rendered rendered;
-        enum exit_code code = render_ledger(e->ledger, RENDER_FINAL, &rendered);
+        enum exit_code code = render_ledger(e->ledger, e->ledger, RENDER_FINAL, &rendered);
         if (code == EXIT_OK)
             journal_rendered(e, &rendered);
         else if (access(e->ledger, F_OK) == 0) {

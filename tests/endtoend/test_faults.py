@@ -68,15 +68,19 @@ def outcome(result):
 
 @pytest.fixture
 def run_both(run_watched):
-    """run_both(argv, env=None, cwd=None, library=None) -> Result of the watched run
+    """run_both(argv, env=None, cwd=None, library=None, wrong=None) -> Result of the watched run
 
-    Its outcome must be that of a run without us. library: another copy of it.
+    Its outcome must be that of a run without us. library: another copy of it. wrong: the option
+    whose value is wrong, which is told in one line.
     """
 
-    def run(argv, env=None, cwd=None, library=None):
+    def run(argv, env=None, cwd=None, library=None, wrong=None):
         copy = {"LD_PRELOAD": library} if library else {}
         alone = run_watched(argv, env=env, mode="none", cwd=cwd)
         watched = run_watched(argv, env={**(env or {}), **copy}, cwd=cwd)
+        if wrong:
+            line, watched.stderr = watched.stderr.split("\n", 1)
+            assert line.startswith(f"memwatch: {wrong}=") and "the default is used" in line
         assert outcome(watched) == outcome(alone)
         assert "errno changed: 0\n" in watched.stdout, "the program did not come to its end"
         return watched
@@ -101,7 +105,7 @@ def public_folder():
 def run_as_nobody(run_both, public_folder):
     """run_as_nobody(env, limits) -> the folder for all that user's files, after a run_both."""
 
-    def run(env, limits="true"):
+    def run(env, limits="true", **more):
         own = public_folder / "nobodys"
         surroundings = {
             "LD_LIBRARY_PATH": public_folder,
@@ -111,7 +115,7 @@ def run_as_nobody(run_both, public_folder):
             "MEMWATCH_LEDGER_DIR": own,
         }
         command = [*AS_NOBODY, *with_limits(limits), public_folder / PROGRAM.name, "-l", BLOCKS]
-        run_both(command, {**surroundings, **env}, own, public_folder / LIBRARY.name)
+        run_both(command, {**surroundings, **env}, own, public_folder / LIBRARY.name, **more)
         return own
 
     return run
@@ -211,10 +215,11 @@ def test_without_a_fault_the_report_is_complete(run_both):
 
 @another_user
 @pytest.mark.parametrize("monitor", [0, 1])
-def test_a_report_folder_that_cannot_be_written_is_replaced(run_as_nobody, public_folder, monitor):
+def test_a_report_folder_that_cannot_be_written_is_told_and_replaced(run_as_nobody, public_folder, monitor):
     refused = public_folder / "refused"
     refused.mkdir()
-    own = run_as_nobody({"MEMWATCH_DIR": refused, "MEMWATCH_MONITOR": monitor})
+    environment = {"MEMWATCH_DIR": refused, "MEMWATCH_MONITOR": monitor}
+    own = run_as_nobody(environment, wrong="MEMWATCH_DIR")
     (report,) = wait_for(lambda: reports_below(own), "report in another folder")
     assert is_of_the_whole_run(report)
     assert list(refused.iterdir()) == []
@@ -231,14 +236,19 @@ def test_a_report_folder_deleted_meanwhile_is_made_again_or_replaced(hold, monit
 
 @pytest.mark.parametrize("monitor", [0, 1])
 @pytest.mark.parametrize("what", ["file", "folder"])
-def test_a_ledger_deleted_while_in_use_costs_the_report_only(hold, what, monitor):
+def test_a_ledger_deleted_while_in_use_is_read_by_the_monitor_all_the_same(hold, what, monitor):
     held = hold({"MEMWATCH_MONITOR": monitor})
     if what == "file":
         held.ledger.unlink()
     else:
         shutil.rmtree(held.ledger.parent)
     result = held.go_on()
-    assert not result.reports
+    if monitor:
+        (report,) = wait_for(lambda: reports_below(result.folder), "report")
+        assert is_of_the_whole_run(report)
+        assert report["process"]["exit"]["code"] == result.returncode
+    else:
+        assert not result.reports, "there was nobody who could have kept it"
 
 
 def test_a_full_ledger_folder_is_replaced_by_another(run_both, tmp_path):
@@ -400,9 +410,16 @@ def another_program(path):
 
 
 @pytest.mark.parametrize("monitor", [0, 1])
-@pytest.mark.parametrize(
-    "make", [nothing, not_executable, no_program, without_interpreter, Path.mkdir, another_program]
-)
+@pytest.mark.parametrize("make", [nothing, not_executable, Path.mkdir])
+def test_what_is_no_program_is_told_and_the_librarys_own_taken(run_both, tmp_path, make, monitor):
+    make(tmp_path / "memwatch")
+    environment = {"MEMWATCH_PROGRAM": tmp_path / "memwatch", "MEMWATCH_MONITOR": monitor}
+    result = run_both([PROGRAM, BLOCKS], environment, wrong="MEMWATCH_PROGRAM")
+    assert is_of_the_whole_run(result.report)
+
+
+@pytest.mark.parametrize("monitor", [0, 1])
+@pytest.mark.parametrize("make", [no_program, without_interpreter, another_program])
 def test_without_a_memwatch_program_the_ledger_stays_and_can_be_read(
     run_both, report_of, tmp_path, make, monitor
 ):
@@ -501,6 +518,15 @@ def test_a_ledger_scribbled_over_all_the_time(hold, memwatch, tmp_path, monitor)
 
 # --- options -------------------------------------------------------------------------------------
 
+WRONG_PATHS = [
+    ("MEMWATCH_DIR", "/etc/passwd"),
+    ("MEMWATCH_DIR", "/etc/passwd/below/a/file"),
+    ("MEMWATCH_DIR", "/tmp/" + "long" * 200),
+    ("MEMWATCH_LEDGER_DIR", "/nowhere/ledgers"),
+    ("MEMWATCH_LEDGER_DIR", "/etc/passwd"),
+    ("MEMWATCH_PROGRAM", "/etc"),
+    ("MEMWATCH_PROGRAM", "/nowhere/memwatch"),
+]
 WRONG = [
     ("MEMWATCH_ENABLE", "yes"),
     ("MEMWATCH_MONITOR", "2"),
@@ -523,14 +549,36 @@ def test_a_wrong_option_value_gives_one_line_and_the_default(run_watched, option
     assert is_of_the_whole_run(result.report)
 
 
+@pytest.mark.parametrize("option, value", WRONG_PATHS, ids=[f"{o}={v[:20]}" for o, v in WRONG_PATHS])
+def test_a_wrong_path_gives_one_line_and_the_default(run_both, tmp_path, option, value):
+    result = run_both([PROGRAM, BLOCKS], {option: value}, cwd=tmp_path, wrong=option)
+    # The default for reports is the working folder.
+    folder = tmp_path if option == "MEMWATCH_DIR" else result.folder
+    (report,) = wait_for(lambda: reports_below(folder), "report")
+    assert is_of_the_whole_run(report)
+
+
+def test_a_folder_for_reports_that_can_be_made_is_no_wrong_value(run_both, tmp_path):
+    folder = tmp_path / "to" / "be" / "made"
+    run_both([PROGRAM, BLOCKS], {"MEMWATCH_DIR": folder})
+    (report,) = wait_for(lambda: reports_below(folder), "report")
+    assert is_of_the_whole_run(report)
+
+
 def test_a_wrong_option_value_is_no_matter_for_a_program_without_a_gpu(run_watched):
-    result = run_watched(["echo", "hello"], env=dict(WRONG))
+    result = run_watched(["echo", "hello"], env=dict(WRONG + WRONG_PATHS))
     assert outcome(result) == (0, "hello\n", "")
 
 
 def test_an_empty_option_value_is_the_default(run_both):
     options = {option: "" for option, _ in WRONG}
     assert is_of_the_whole_run(run_both([PROGRAM, BLOCKS], options).report)
+
+
+def test_an_empty_path_is_the_default(run_both, tmp_path):
+    run_both([PROGRAM, BLOCKS], {option: "" for option, _ in WRONG_PATHS}, cwd=tmp_path)
+    (report,) = wait_for(lambda: reports_below(tmp_path), "report in the working folder")
+    assert is_of_the_whole_run(report)
 
 
 # --- programs that are not watched ---------------------------------------------------------------

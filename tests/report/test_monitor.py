@@ -14,7 +14,7 @@ import sys
 import time
 
 import pytest
-from conftest import LIBRARY, MEMWATCH, clean_environment, load_report, sanitizer_runtimes, wait_for
+from conftest import BUILD, LIBRARY, MEMWATCH, clean_environment, load_report, sanitizer_runtimes, wait_for
 from watched_programs import GPU, monitors_of, read_line, state
 
 PYTHON = sys.executable
@@ -174,10 +174,13 @@ def kernel_tells_ends():
 
 @pytest.fixture
 def watch_by_hand(begin):
-    """watch_by_hand(code=…, ledger=None, **Popen's) -> (Started, Popen of its monitor)"""
+    """watch_by_hand(code=…, ledger=None, slow=None, **Popen's) -> (Started, Popen of its monitor)
+
+    slow: a file; as long as it is there the monitor hangs where it begins to write a report.
+    """
     monitors = []
 
-    def watch(*options, code=LIVES, change=None, pidfd=(), **keywords):
+    def watch(*options, code=LIVES, change=None, pidfd=(), slow=None, **keywords):
         started = begin(code, env={"MEMWATCH_MONITOR": "0"}, monitor=False)
         (ledger,) = wait_for(lambda: list((started.folder / "ledgers").glob("*.ledger")), "ledger")
         if change:
@@ -187,6 +190,10 @@ def watch_by_hand(begin):
             keywords["pass_fds"] = pidfd
         environment = clean_environment()
         preload = list(sanitizer_runtimes())
+        if slow:
+            slow.touch()
+            preload.append(str(BUILD / "tests" / "hazards" / "libslow_report.so"))
+            environment["SLOW_REPORT"] = str(slow)
         if preload:
             environment["LD_PRELOAD"] = ":".join(preload)
         monitor = subprocess.Popen(
@@ -272,6 +279,26 @@ def test_a_job_systems_sigterm_makes_a_report_at_once_and_the_monitor_stays(begi
     ended(the_report(started), kind="signal", signal=9)
 
 
+def test_a_report_from_before_the_end_that_comes_late_does_not_replace_the_final_one(
+    watch_by_hand, memwatch, tmp_path
+):
+    hang = tmp_path / "hang"
+    started, monitor = watch_by_hand(slow=hang)
+    wait_for(lambda: watching(started.folder), "monitor that watches")
+    monitor.terminate()
+    wait_for((tmp_path / "hang.waits").exists, "report that is being written")
+    pid = started.process.pid
+    os.kill(pid, signal.SIGKILL)
+    (ledger,) = (started.folder / "ledgers").glob("*.ledger")
+    assert memwatch("monitor", "--ledger", ledger, "--pid", str(pid)).returncode == 0
+    final = the_report(started)
+    hang.unlink()
+    assert monitor.wait(5) == 0
+    assert the_report(started) == final
+    ended(final, kind="signal", signal=9)
+    assert [path.suffix for path in (started.folder / "reports").iterdir()] == [".json"]
+
+
 def test_now_makes_the_report_of_a_living_process_without_waiting(watch_by_hand):
     started, monitor = watch_by_hand("--now")
     assert monitor.wait(5) == 0
@@ -354,15 +381,24 @@ def test_the_monitor_is_gone_within_a_second_of_the_end(begin):
     assert monitors_of(started.folder) == []
 
 
-def test_the_monitor_goes_when_somebody_took_its_ledger_away(begin):
+@pytest.mark.parametrize("before", [0, 1.5])
+def test_a_ledger_that_somebody_took_away_is_in_the_report_all_the_same(begin, before):
     started = begin()
-    for ledger in (started.folder / "ledgers").glob("*.ledger"):
-        ledger.unlink()
+    (ledger,) = (started.folder / "ledgers").glob("*.ledger")
+    ledger.unlink()
+    time.sleep(before)
+    os.kill(watching(started.folder), signal.SIGTERM)
+    interim = wait_for(lambda: list((started.folder / "reports").iterdir()), "report so far")
+    assert end_of(load_report(interim[0])) == {"kind": "running"}
+    started.process.kill()
+    started.process.wait()
     wait_for(lambda: not monitors_of(started.folder), "end of the monitor", timeout=3)
-    assert started.process.poll() is None
+    report = the_report(started)
+    ended(report, kind="signal", signal=9)
+    assert [row["live_bytes"] for row in report["totals"] if row["space"] == "device"] == [1 << 20]
 
 
-def test_where_the_folder_for_reports_cannot_be_used_another_is_taken_in_silence(begin, tmp_path):
+def test_where_the_folder_for_reports_cannot_be_used_another_is_taken(begin, tmp_path):
     # Below a file there can be no folder, and in /proc no file: /tmp is left.
     (tmp_path / "file").write_text("")
     started = begin(
@@ -374,7 +410,8 @@ def test_where_the_folder_for_reports_cannot_be_used_another_is_taken_in_silence
         },
     )
     out, err = started.process.communicate(timeout=30)
-    assert (started.process.returncode, out, err) == (0, "", "")
+    assert (started.process.returncode, out) == (0, "")
+    assert err.startswith("memwatch: MEMWATCH_DIR=") and err.count("\n") == 1
     (path,) = wait_for(
         lambda: list(pathlib.Path("/tmp").glob(f"memwatch.*.{started.process.pid}.*.json")),
         "report",
