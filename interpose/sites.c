@@ -89,15 +89,13 @@ typedef uint64_t __attribute__((may_alias)) aliased_word;
 
 unsigned mw_account_of(int device, enum mw_space space) {
     const union account_name name = {.part = {2, (int16_t)device, (uint8_t)space, 0}};
-    struct mw_account *table = mw_ledger->account;
     for (unsigned i = 0; i < MW_ACCOUNTS - 1; i++) {
-        struct mw_account *a = &table[i];
-        aliased_word none = 0;
-        if (atomic_load_explicit(&a->state, memory_order_acquire) == 0 &&
-            __atomic_compare_exchange_n((aliased_word *)&a->state, &none, name.word, false,
-                                        __ATOMIC_ACQ_REL, __ATOMIC_ACQUIRE))
+        aliased_word *word = (aliased_word *)&mw_ledger->account[i].state;
+        aliased_word seen = __atomic_load_n(word, __ATOMIC_ACQUIRE);
+        if (!seen && __atomic_compare_exchange_n(word, &seen, name.word, false, __ATOMIC_ACQ_REL,
+                                                 __ATOMIC_ACQUIRE))
             return i;
-        if (a->device == device && a->space == space) return i;
+        if (seen == name.word) return i;
     }
     mw_lost(MW_LOSS_ACCOUNTS, 1);
     return MW_ACCOUNTS - 1;

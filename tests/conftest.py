@@ -102,6 +102,8 @@ def sanitizer_runtimes():
     for name in filter(None, SANITIZE.split(",")):
         query = [*compiler, f"-print-file-name={wanted[name]}"]
         yield os.path.realpath(subprocess.check_output(query, text=True).strip())
+    if SANITIZE == "thread":
+        yield str(BUILD / "tests" / "hazards" / "libsanitized.so")
 
 
 def clean_environment():
