@@ -203,6 +203,7 @@ static bool in_list(const struct strings *list, const char *name, size_t length)
 }
 
 // "NAME=" in a text is an environment variable that it tells to set, if the name is like one.
+// `env`: those that are named beside the text; NULL: nothing is.
 static void check_assignments(struct run *run, const char *member, size_t index, const char *text,
                               const struct strings *env) {
     for (const char *equals = strchr(text, '='); equals; equals = strchr(equals + 1, '=')) {
@@ -217,7 +218,7 @@ static void check_assignments(struct run *run, const char *member, size_t index,
         if (!lint_env_known(begin, length))
             error(run, member, "%s[%zu] sets %.*s, which is no known environment variable", member,
                   index, (int)length, begin);
-        else if (!in_list(env, begin, length))
+        else if (env && !in_list(env, begin, length))
             note(run, member, "%s[%zu] sets %.*s, which its \"env\" does not name", member, index,
                  (int)length, begin);
     }
@@ -231,6 +232,7 @@ static void check_env(struct run *run, const char *member, size_t index,
                   a->env.item[i]);
     check_assignments(run, member, index, record_text(&a->action, LANGUAGE_EN), &a->env);
     check_assignments(run, member, index, record_text(&a->condition, LANGUAGE_EN), &a->env);
+    check_assignments(run, member, index, record_text(&a->warning, LANGUAGE_EN), &a->env);
 }
 
 static void check_id(struct run *run, const char *member, const char *id) {
@@ -261,11 +263,27 @@ static bool names_program_source(const struct strings *sources) {
     return false;
 }
 
+static bool says_nothing(const char *text) {
+    return text[strspn(text, " \t\r\n")] == '\0';
+}
+
+// Different ones that have a name.
+static size_t count_sources(const struct strings *sources) {
+    size_t n = 0;
+    for (size_t i = 0; i < sources->count; i++) {
+        bool again = says_nothing(sources->item[i]);
+        for (size_t k = 0; k < i; k++) again |= !strcmp(sources->item[k], sources->item[i]);
+        n += !again;
+    }
+    return n;
+}
+
 static void check_sources(struct run *run, const char *member, const char *what, enum tier tier,
                           const struct strings *sources) {
-    if (tier > TIER_AI_GENERATED && !sources->count)
+    size_t count = count_sources(sources);
+    if (tier > TIER_AI_GENERATED && !count)
         error(run, member, "%s is \"%s\", but has no source", what, tier_id(tier));
-    else if (tier == TIER_CORROBORATED && sources->count < 2)
+    else if (tier == TIER_CORROBORATED && count < 2)
         error(run, member, "%s is \"corroborated\", but has one source only", what);
     else if (tier == TIER_SOURCE_VERIFIED && !names_program_source(sources))
         error(run, member, "%s is \"source_verified\", but no source is a program's (REPO:PATH)",
@@ -276,8 +294,9 @@ static void check_action(struct run *run, const char *member, size_t i,
                          const struct record_action *a, bool dead_end) {
     char what[64];
     snprintf(what, sizeof what, "%s[%zu]", member, i);
-    if (!*record_text(&a->action, LANGUAGE_EN)) error(run, member, "%s says nothing to do", what);
-    if (dead_end && !*record_text(&a->why_fails, LANGUAGE_EN))
+    if (says_nothing(record_text(&a->action, LANGUAGE_EN)))
+        error(run, member, "%s says nothing to do", what);
+    if (dead_end && says_nothing(record_text(&a->why_fails, LANGUAGE_EN)))
         error(run, member, "%s does not say why it fails", what);
     if (a->stated_rate > 0 && !a->tried)
         error(run, member, "%s has a rate, but not of how many (\"n\", \"k\")", what);
@@ -290,7 +309,9 @@ static void check_action(struct run *run, const char *member, size_t i,
 
 static void check_claims(struct run *run) {
     const struct record *r = run->record;
-    if (!*record_text(&r->cause.text, LANGUAGE_EN)) error(run, "root_cause", "there is no cause");
+    const char *cause = record_text(&r->cause.text, LANGUAGE_EN);
+    if (says_nothing(cause)) error(run, "root_cause", "there is no cause");
+    check_assignments(run, "root_cause", 0, cause, NULL);
     check_sources(run, "root_cause", "the cause", r->cause.tier, &r->cause.sources);
     // What identifies the error may be told by the same sources as the cause.
     check_sources(run, "verification_tier", "the record", r->tier,
