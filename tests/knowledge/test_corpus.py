@@ -118,3 +118,55 @@ def test_precision_and_recall(outcome, record_property):
     )
     assert precision >= 0.99
     assert recall >= 0.99
+
+
+# --- the things that are called MPS ------------------------------------------------------------
+
+APPLE, NVIDIA = "apple-mps", "nvidia-mps"
+
+
+def mps_records():
+    """id -> domain, of the records of Apple's MPS and of NVIDIA's"""
+    documents = [json.loads(path.read_text()) for path in sorted(RECORDS.glob("*.json"))]
+    return {d["id"]: d["domain"] for d in documents if d["domain"] in (APPLE, NVIDIA)}
+
+
+def all_records(incident):
+    """Every record that an incident names."""
+    others = incident["also"] + incident["followed_by"]
+    return [incident["record"]] + [other["record"] for other in others]
+
+
+def test_apple_s_mps_and_nvidia_s_are_never_confused(outcome):
+    domains = mps_records()
+    assert {APPLE, NVIDIA} == set(domains.values())
+    wrong = []
+    for (record, text), incidents in outcome["examples"]:
+        other = {APPLE: NVIDIA, NVIDIA: APPLE}.get(domains.get(record))
+        named = [r for incident in incidents for r in all_records(incident)]
+        # An error of something else is of neither, unless it says so.
+        forbidden = [other] if other else [] if "MPS" in text.upper() else [APPLE, NVIDIA]
+        wrong += [(text, [r]) for r in named if domains.get(r) in forbidden]
+    assert not wrong, told(wrong)
+
+
+def test_in_one_log_none_takes_another_s_messages_for_its_own(tmp_path):
+    """Line by line in turn: Apple's, something else that is called MPS, NVIDIA's."""
+    domains = mps_records()
+    texts = {APPLE: [], NVIDIA: []}
+    for record, text in examples():
+        if record in domains:
+            texts[domains[record]].append((record, text))
+    strangers = [line for line in negatives() if "mps" in line.lower()]
+    assert len(texts[APPLE]) >= 10 and len(texts[NVIDIA]) >= 8 and len(strangers) >= 15
+    lines, expected = [], set()
+    for i in range(max(map(len, texts.values()))):
+        for domain in (APPLE, NVIDIA):
+            record, text = texts[domain][i % len(texts[domain])]
+            expected.add(record)
+            lines += [text, strangers[i % len(strangers)]]
+    (found,) = diagnose_all(tmp_path / "mixed", ["\n".join(lines)])
+    named = [all_records(incident) for incident in found]
+    for records in named:
+        assert len({domains[r] for r in records if r in domains}) == 1, records
+    assert expected <= {r for records in named for r in records}
