@@ -26,6 +26,8 @@ IMPORTS = {
                             "ncclMemAlloc", "ncclGetErrorString"]),
     "libnvrtc.so.13": ("libnvrtc.so.13", ["nvrtcCreateProgram", "nvrtcDestroyProgram",
                                           "nvrtcGetLoweredName"]),
+    # Needed, but nothing of it is used.
+    "libcurand.so.10": (None, []),
 }
 
 METADATA = """Metadata-Version: 2.1
@@ -57,7 +59,7 @@ def companions(tmp_path_factory):
         linked.append(folder / "real" / soname)
     names = [name for _, names in IMPORTS.values() for name in names]
     calls = "".join(f"extern int {n}(void);" for n in names) + f"int (*all[])(void) = {{{','.join(names)}}};"
-    compile_library(folder / "site" / "framework.so", calls, *linked)
+    compile_library(folder / "site" / "framework.so", calls, "-Wl,--no-as-needed", *linked)
     info = folder / "site" / "framework-1.0.dist-info"
     info.mkdir()
     (info / "METADATA").write_text(METADATA)

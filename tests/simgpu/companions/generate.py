@@ -130,9 +130,10 @@ def write_exports(symbols):
     by_version = collections.defaultdict(list)
     for name, version in symbols:
         by_version[version].append(name)
-    unversioned = by_version.pop("", None)
+    unversioned = by_version.pop("", [])
     if not by_version:
-        return f"{{ global: {'; '.join(sorted(unversioned))}; local: *; }};\n"
+        exported = f"global: {'; '.join(sorted(unversioned))};" if unversioned else ""
+        return f"{{ {exported} local: *; }};\n"
     nodes = [f"{version} {{ global: {'; '.join(sorted(names))};{{}} }};\n"
              for version, names in sorted(by_version.items())]
     return "".join(nodes).replace("{}", "" if unversioned else " local: *;", 1).replace("{}", "")
