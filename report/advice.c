@@ -70,9 +70,7 @@ static const char *const words[][LANGUAGES] = {
     {"then", "随后"},
 #define W_VERSIONS 20
     {"Versions", "版本"},
-#define W_NO_RECORD_TEXT 21
-    {"no explanation is recorded", "没有记录解释"},
-#define W_MORE 22
+#define W_MORE 21
     {"more", "更多"},
 };
 
@@ -461,6 +459,21 @@ static void print_edges(FILE *out, size_t which, const struct knowledge *knowled
     }
 }
 
+static void print_versions(FILE *out, const struct record *record, enum language language) {
+    bool any = false;
+    for (size_t i = 0; i < record->versions; i++) {
+        const char *text = record_text(&record->version[i].behavior_change, language);
+        struct line l = {.length = 0};
+        if (!*text) continue;
+        if (!any) heading(out, W_VERSIONS, language);
+        any = true;
+        append_text(&l, record->version[i].version);
+        append_text(&l, language == LANGUAGE_ZH ? "：" : ": ");
+        append_text(&l, text);
+        print_item(out, &l);
+    }
+}
+
 void advice_print_record(FILE *out, const struct knowledge *knowledge, const struct record *record,
                          enum language language) {
     print_known(out, record, language);
@@ -471,6 +484,7 @@ void advice_print_record(FILE *out, const struct knowledge *knowledge, const str
     print_edges(out, W_CONFUSED, knowledge, &record->confused_with, language);
     print_edges(out, W_LEADS, knowledge, &record->leads_to, language);
     print_edges(out, W_PRECEDED, knowledge, &record->preceded_by, language);
+    print_versions(out, record, language);
 }
 
 // What a person needs first, and where the rest is.

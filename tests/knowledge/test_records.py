@@ -569,6 +569,12 @@ def test_a_part_of_an_id_is_enough_if_there_is_only_one(memwatch):
     assert done.returncode == 4 and "ids have 'cuda' in them" in done.stderr
 
 
+def test_show_tells_what_changed_from_version_to_version(memwatch):
+    for language, text in (("en", "expandable_segments hint"), ("zh", "提示 expandable_segments")):
+        shown = memwatch("kb", "show", "--lang", language, "torch/cuda-oom-capacity").stdout
+        assert re.search(rf"    - PyTorch 2\.2.*{text}", shown)
+
+
 def test_show_speaks_chinese(memwatch):
     shown = memwatch("kb", "show", "--lang", "zh", "apple-mps/out-of-memory").stdout
     assert record("apple-mps/out-of-memory")["title_zh"] in shown
