@@ -167,7 +167,7 @@ uint32_t mw_stack_here(bool tensor) {
     struct walked w = {.frame = frame, .pc = pc};
     uint64_t generation = mw_native_generation();
     if (python_is_here(generation)) w.frames = mw_python_walk(frame, wanted.python_depth, &w.flags);
-    bool native = wanted.native && (!tensor || wanted.native_of_tensors || !mw_python_ready);
+    bool native = wanted.native && (!tensor || wanted.native_of_tensors || !w.frames);
     if (native && mw_likely(mw_native_ready)) {
         bool cut = false;
         w.pcs = mw_native_walk(pc, wanted.native_depth, &cut);

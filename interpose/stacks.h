@@ -30,7 +30,8 @@ uint32_t mw_stacks_thread_name(void);
 // and not from a signal handler that interrupts it: the depth in mw_thread_call keeps those out. A
 // stack that was seen before costs the walk and one look-up. Of a tensor's event native frames are
 // left out where there are Python's to tell: there are many such events, and what is native there
-// is the inside of the framework.
+// is the inside of the framework. (On a thread of
+// the backward pass there are none of Python\'s.)
 uint32_t mw_stack_here(bool tensor);
 
 #endif

@@ -45,7 +45,7 @@ enum role {
     ROLE_OWN,         // libmemwatch.so
     ROLE_INTERPRETER, // CPython
     ROLE_GLUE,        // how Python calls C without an extension of its own
-    ROLE_DRIVER,      // NVIDIA's, below the call that is reported anyway
+    ROLE_DRIVER,      // who gives the memory, below the call that is reported anyway
     ROLE_RUNTIME      // where threads and programs begin; below that, it is code like any other
 };
 
@@ -58,6 +58,7 @@ static enum role role_of_module(struct span path) {
         {"_ctypes.", ROLE_GLUE},         {"libffi.so", ROLE_GLUE},
         {"libffi-", ROLE_GLUE},          {"libcuda.so", ROLE_DRIVER},
         {"libcudart.so", ROLE_DRIVER},   {"libcudart-", ROLE_DRIVER},
+        {"libc10", ROLE_DRIVER}, // PyTorch's allocator, likewise
         {"libc.so", ROLE_RUNTIME},       {"libc-", ROLE_RUNTIME},
         {"libpthread.so", ROLE_RUNTIME}, {"libpthread-", ROLE_RUNTIME},
         {"libstdc++.so", ROLE_RUNTIME},  {"libc++.so", ROLE_RUNTIME},
@@ -347,14 +348,17 @@ static bool is_library_code(struct span file) {
 }
 
 int merge_where(const struct merged_frame *frames, unsigned count) {
-    int python = -1, any = -1, lines = -1;
+    int python = -1, any = -1, lines = -1, gradient = -1;
     for (unsigned i = 0; i < count; i++) {
         const struct merged_frame *f = &frames[i];
         if (f->folded) continue;
         if (f->python && f->file.length && !is_library_code(f->file)) return (int)i;
         if (f->python && python < 0) python = (int)i;
         if (f->line && lines < 0) lines = (int)i;
+        // Of a backward pass, which runs on threads without Python: which operation's.
+        if (begins(f->function, "torch::autograd::generated::")) gradient = (int)i;
         if (any < 0) any = (int)i;
     }
+    if (python < 0 && gradient >= 0) return gradient;
     return python >= 0 ? python : lines >= 0 ? lines : any;
 }

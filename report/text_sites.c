@@ -186,10 +186,18 @@ static void shorten_path(const char *path, unsigned room, char out[PLACE_TEXT]) 
 // "train.py:42 in Model.forward", "alloc.cpp:7 in grow (libpool.so)", "libpool.so+0x1234". Where
 // `width` columns are not enough, folders are left out, then the end of the function: the number of
 // a line, or an offset, never is.
+// PyTorch's namespace of what it generates says less than the operation's name behind it.
+static const char *short_function(const char *function) {
+    static const char generated[] = "torch::autograd::generated::";
+    size_t n = sizeof generated - 1;
+    return function && !strncmp(function, generated, n) ? function + n : function;
+}
+
 static const char *frame_text(const struct picture *p, const cJSON *frame, unsigned width,
                               char out[FRAME_TEXT]) {
-    const char *function = json_text(frame, "function"), *file = json_text(frame, "file"),
-               *module = json_text(frame, "module"), *offset = json_text(frame, "offset");
+    const char *function = short_function(json_text(frame, "function")),
+               *file = json_text(frame, "file"), *module = json_text(frame, "module"),
+               *offset = json_text(frame, "offset");
     char place[PLACE_TEXT], number[32] = "", tail[512] = "", code[128] = "";
     uint64_t line = json_u64(frame, "line");
     const char *path = file ? short_file(p, file) : NULL;
