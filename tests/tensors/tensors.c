@@ -121,6 +121,7 @@ static void out_of_memory(void) {
 
 enum { THREADS = 8, EVENTS = 4000, MAILBOX = 256 };
 static void *mailbox[MAILBOX];
+static unsigned worked; // events of all threads
 
 static void *work(void *argument) {
     uint64_t seed = 88172645463325252u + (uintptr_t)argument * 7919;
@@ -131,6 +132,7 @@ static void *work(void *argument) {
         void *others =
             __atomic_exchange_n(&mailbox[random_of(&seed) % MAILBOX], mine, __ATOMIC_ACQ_REL);
         if (others) a.release(others);
+        __atomic_fetch_add(&worked, 1, __ATOMIC_RELAXED);
     }
     return NULL;
 }
@@ -144,9 +146,7 @@ static void threads(void) {
 static void threads_until_killed(void) {
     pthread_t t;
     for (uintptr_t i = 0; i < THREADS; i++) pthread_create(&t, NULL, work, (void *)i);
-    puts("{\"ready\": true}");
-    fflush(stdout);
-    usleep(20000);
+    while (__atomic_load_n(&worked, __ATOMIC_RELAXED) < 2 * EVENTS) usleep(100);
     kill(getpid(), SIGKILL);
 }
 
