@@ -452,7 +452,7 @@ static const char *result_name(uint32_t result, bool runtime) {
     return NULL;
 }
 
-// The stack is its site's, if that is listed.
+// The stack is its site's, if that is listed and has one: the site of what found no room has none.
 static void add_failing_stack(cJSON *failure, const struct model *m, const struct mw_failure *f,
                               const int *position, struct resolver *resolver) {
     uint32_t site = m->failure_site[f - header_of(m)->failure];
@@ -461,7 +461,8 @@ static void add_failing_stack(cJSON *failure, const struct model *m, const struc
         json_add_i64(failure, "site", listed);
     else
         json_add_null(failure, "site");
-    emit_stack(failure, m, resolver, listed >= 0 ? MW_NO_STACK : f->stack);
+    bool told = listed >= 0 && m->site[site].stack != MW_NO_STACK;
+    emit_stack(failure, m, resolver, told ? MW_NO_STACK : f->stack);
 }
 
 static void add_failure(cJSON *failures, const struct model *m, const struct mw_failure *f,

@@ -253,7 +253,7 @@ const char *site_label(const cJSON *report, int64_t index, char out[FIT_TEXT]) {
 
 const char *failure_label(const cJSON *report, const cJSON *failure, char out[FIT_TEXT]) {
     const cJSON *site = failure;
-    if (json_is_number(failure, "site")) {
+    if (!where_of(failure) && json_is_number(failure, "site")) {
         int64_t index = json_i64(failure, "site");
         if (index < 0 || index > INT32_MAX) return NULL;
         site = cJSON_GetArrayItem(json_get(report, "sites"), (int)index);

@@ -507,6 +507,15 @@ def test_a_failed_call_tells_the_line_that_made_it(tmp_path, run_watched, memwat
     assert re.findall(r"^    at (.*)", text, re.MULTILINE) == where
     finding = text.split("\nmemory ")[0]
     assert f"called by {where[1]}" in finding or f"called by {where[0]}" in finding
+    # Also where there was no room for sites: what failed is more than the sum of all that came late.
+    late = run_watched([program], env={"MEMWATCH_SITES": "1"})
+    assert late.returncode == 0, late.stderr
+    assert [failure["frames"][failure["where"]]["line"] for failure in late.report["failures"]
+            ] == lines
+    (kept,) = (late.folder / "reports").glob("*.json")
+    text = memwatch("report", kept).stdout
+    assert re.findall(r"^    at (.*)", text, re.MULTILINE) == where
+
     by_failed = memwatch("report", "--sort=failed", path).stdout
     first_two = re.findall(r"^(fails.c:\d+ in \S+) .* 1 +\S+", by_failed, re.MULTILINE)[:2]
     assert len(first_two) == 2 and first_two[0].startswith(f"fails.c:{lines[1]}")
