@@ -3,11 +3,12 @@
 // The arena: names, code, modules and stacks in the ledger, each stored once.
 //
 // Everything in it is immutable and named by its content: one function interns all kinds. Space is
-// handed out by adding to one offset. The thread that takes the offset past the half of a chunk
-// makes the next one, so that it is there before it is needed and nobody waits; where threads are
-// faster than that, an object is lost and counted, and comes in with its next event.
+// handed out by adding to one offset. The thread that takes the offset past three quarters of a
+// chunk makes the next one, so that it is there before it is needed and nobody waits; where threads
+// are faster than that, an object is lost and counted, and comes in with its next event.
 //
-// Bounded, like everything: after MAX_BYTES nothing new is stored.
+// Bounded, like everything: after MAX_CHUNKS nothing new is stored. Two chunks are of each size, so
+// that what is made in advance is a third of the whole.
 #include "arena.h"
 
 #include "ledger.h"
@@ -16,7 +17,7 @@
 #include <string.h>
 
 #define FIRST_BYTES (UINT64_C(128) << 10)
-#define MAX_CHUNKS  10u // 64 MiB at last: 128 MiB in all
+#define MAX_CHUNKS  18u // 32 MiB at last: 128 MiB in all
 
 static struct {
     char *bytes;
@@ -28,7 +29,7 @@ static _Atomic uint32_t claimed;
 static struct mw_map known; // hash of the content → reference
 
 static uint64_t chunk_bytes(uint32_t index) {
-    return FIRST_BYTES << index;
+    return FIRST_BYTES << index / 2;
 }
 
 static void make_chunk(uint32_t index) {
@@ -54,7 +55,7 @@ void mw_arena_reset(void) {
 static void *reserve(uint64_t bytes) {
     uint32_t i = mw_get(&filling);
     while (i < atomic_load_explicit(&chunks, memory_order_acquire)) {
-        uint64_t size = chunk_bytes(i), mark = size / 2;
+        uint64_t size = chunk_bytes(i), mark = size / 4 * 3;
         uint64_t at = mw_add(&chunk[i].used, bytes);
         if (at <= mark && at + bytes > mark) make_chunk(i + 1);
         if (at + bytes <= size) return chunk[i].bytes + at;

@@ -29,7 +29,7 @@ static _Atomic uint32_t thread_level; // chunks made, of which the last may be i
 static _Atomic uint32_t threads_used; // blocks handed out at least once
 static _Atomic uint32_t recycle_from; // where the next search for an ended block begins
 
-#define CELL_LEVELS 16u
+#define CELL_LEVELS 28u // 32 << 13 pages in the last: 2 GiB in all
 #define FIRST_PAGES 32u
 #define MAX_DEPTH   15u // of a thread's tree of pages: a hash has two bits for each level
 #define TRIES       64u // of what another thread is in the midst of, with a sched_yield between
@@ -62,7 +62,7 @@ static struct mw_thread *thread_at(uint32_t index) {
 
 // Levels are begun in their order: a reader numbers the pages by the order of their chunks.
 static void begin_pages(uint32_t level) {
-    uint32_t expected = level, count = FIRST_PAGES << level;
+    uint32_t expected = level, count = FIRST_PAGES << level / 2;
     if (level >= CELL_LEVELS || !atomic_compare_exchange_strong(&page_level, &expected, level + 1))
         return;
     void *chunk =
@@ -92,10 +92,10 @@ bool mw_counters_reset(void) {
 // ---- threads ---------------------------------------------------------------------------------
 
 static struct mw_cell_page *page_at(uint32_t index) {
-    uint32_t level = mw_level_of(index, FIRST_PAGES);
+    uint32_t level = mw_half_level_of(index, FIRST_PAGES);
     struct mw_cell_page *chunk =
         level < CELL_LEVELS ? __atomic_load_n(&page_chunk[level], __ATOMIC_ACQUIRE) : NULL;
-    return chunk ? chunk + (index - mw_level_start(level, FIRST_PAGES)) : NULL;
+    return chunk ? chunk + (index - mw_half_level_start(level, FIRST_PAGES)) : NULL;
 }
 
 // Sums over a block's cells: what its threads did, in all.
@@ -280,14 +280,14 @@ static struct mw_cell_page *fresh_page(uint32_t *index) {
     uint32_t i = mw_get(&pages_used), level;
     unsigned tries = 0;
     do {
-        level = mw_level_of(i, FIRST_PAGES);
+        level = mw_half_level_of(i, FIRST_PAGES);
         if (level >= mw_get(&page_end)) return NULL;
         while (!__atomic_load_n(&page_chunk[level], __ATOMIC_ACQUIRE)) {
             if (tries++ == TRIES || level >= mw_get(&page_end)) return NULL;
             sched_yield();
         }
     } while (!atomic_compare_exchange_weak(&pages_used, &i, i + 1));
-    if (i == mw_level_start(level, FIRST_PAGES) + (FIRST_PAGES << level) / 2)
+    if (i == mw_half_level_start(level, FIRST_PAGES) + (FIRST_PAGES << level / 2) / 2)
         begin_pages(level + 1);
     *index = i;
     return page_at(i);

@@ -180,4 +180,14 @@ MW_INLINE uint32_t mw_level_start(uint32_t level, uint32_t first) {
     return first * ((1u << level) - 1);
 }
 
+// Likewise, with two chunks of each size, where what is made in advance is much: chunk k holds
+// first << k / 2 entries.
+MW_INLINE uint32_t mw_half_level_start(uint32_t level, uint32_t first) {
+    return mw_level_start(level / 2, 2 * first) + (level & 1 ? first << level / 2 : 0);
+}
+MW_INLINE uint32_t mw_half_level_of(uint32_t index, uint32_t first) {
+    uint32_t level = 2 * mw_level_of(index, 2 * first);
+    return level + (index >= mw_half_level_start(level + 1, first));
+}
+
 #endif

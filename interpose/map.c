@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 //
-// Levels of open addressing, each four times the one before. When one is half full the next is
+// Levels of open addressing, each twice the one before. When one is half full the next is
 // begun, and nothing ever moves: so a reader needs no lock, and what was stored first, which is
 // what a program's loop uses, is found first.
 //
@@ -23,7 +23,7 @@ struct mw_map_entry {
 #define MAX_PROBES    16u // at half load chains are short; a longer one is as good as full
 
 static uint32_t entries_of(uint32_t level) {
-    return FIRST_ENTRIES << 2 * level;
+    return FIRST_ENTRIES << level;
 }
 
 // A hash of 0 would read as a free entry.

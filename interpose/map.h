@@ -9,11 +9,11 @@
 #include <stdbool.h>
 #include <stdint.h>
 
-#define MW_MAP_LEVELS 5u
+#define MW_MAP_LEVELS 9u
 
 struct mw_map_entry;
 struct mw_map {
-    struct mw_map_entry *level[MW_MAP_LEVELS]; // of 1024 entries, then four times as many each
+    struct mw_map_entry *level[MW_MAP_LEVELS]; // of 1024 entries, then twice as many each
     _Atomic uint32_t levels;                   // begun, of which the last may be in the making
     _Atomic uint32_t used[MW_MAP_LEVELS];
 };
