@@ -3,8 +3,8 @@
 # The programs that `make bench` measures with; tests/bench/run says what it does with them.
 
 BENCH_OUT      := $(B)/tests/bench
-BENCH_PROGRAMS := $(BENCH_OUT)/pairs $(BENCH_OUT)/exec $(BENCH_OUT)/throw $(BENCH_OUT)/scan \
-                  $(BENCH_OUT)/tensor_pairs.so
+BENCH_PROGRAMS := $(BENCH_OUT)/pairs $(BENCH_OUT)/pairs.so $(BENCH_OUT)/exec $(BENCH_OUT)/throw \
+                  $(BENCH_OUT)/scan $(BENCH_OUT)/tensor_pairs.so
 ALL += $(BENCH_PROGRAMS)
 
 BENCH_CC = $(CC) $(WARN) $(CFLAGS) -D_GNU_SOURCE -isystem $(CUDA13_INC)
@@ -12,6 +12,10 @@ BENCH_CC = $(CC) $(WARN) $(CFLAGS) -D_GNU_SOURCE -isystem $(CUDA13_INC)
 $(BENCH_OUT)/pairs: tests/bench/pairs.c $(B)/simgpu/null/libcuda.so.1
 	@mkdir -p $(@D)
 	$(BENCH_CC) $^ -o $@ $(LDFLAGS) -pthread -ldl
+
+$(BENCH_OUT)/pairs.so: tests/bench/pairs.c $(B)/simgpu/null/libcuda.so.1
+	@mkdir -p $(@D)
+	$(BENCH_CC) -fPIC -shared $^ -o $@ $(LDFLAGS) -pthread -ldl
 
 $(BENCH_OUT)/throw: tests/bench/throw.cc $(B)/simgpu/null/libcuda.so.1
 	@mkdir -p $(@D)

@@ -12,9 +12,13 @@
 //          unknown  frees of what was never allocated: before and after PAIRS pairs
 //          count    through DOOR alone, untimed: for counting instructions
 //          hold     LIVE blocks, then wait for the end of standard input
+//          sites    the same, each block from a stack of 20 frames of its own
 // LIVE     blocks of all threads together; a victim is chosen at random among the thread's own
 // deep     the calls come from 20 frames down, each of another function
 // Answers one line of JSON: nanoseconds per pair and thread (KIND unknown: per free).
+//
+// As a library it does the same for KIND own in threads of its caller's, which may be Python's:
+// pairs_set_up once, then pairs_in_this_thread in each thread, then pairs_answer.
 #include <cuda.h>
 #include <dlfcn.h>
 #include <pthread.h>
@@ -227,6 +231,25 @@ LEVEL(level_14, level_13(churn, w, side, n))
 LEVEL(level_15, level_14(churn, w, side, n))
 LEVEL(level_16, level_15(churn, w, side, n))
 
+// Two functions call one another as the bits of a number say: 2^17 stacks of 20 frames, with main
+// and two of the C library.
+enum { BITS = 17 };
+static void one(unsigned bits, unsigned left, CUdeviceptr *block);
+static void zero(unsigned bits, unsigned left, CUdeviceptr *block);
+
+#define TURN(name)                                                                                 \
+    static __attribute__((noinline)) void name(unsigned bits, unsigned left, CUdeviceptr *block) { \
+        if (!left)                                                                                 \
+            functions[WATCHED].alloc(block, 512);                                                  \
+        else if (bits & 1)                                                                         \
+            one(bits >> 1, left - 1, block);                                                       \
+        else                                                                                       \
+            zero(bits >> 1, left - 1, block);                                                      \
+        __asm__ volatile("" ::: "memory");                                                         \
+    }
+TURN(one)
+TURN(zero)
+
 // ---- the schedule ----------------------------------------------------------------------------
 
 static void prepare(struct worker *w) {
@@ -284,17 +307,47 @@ static void print_side(enum side side, const char *name, const char *end) {
     printf("]%s", end);
 }
 
-static void measure_pairs(void) {
+static void begin(void) {
+    if (threads < 1 || threads > MAX_THREADS || live < threads || repeats > MAX_REPEATS)
+        fail("an argument is out of range");
     pthread_barrier_init(&everybody, NULL, threads);
-    for (unsigned i = 0; i < threads; i++) {
-        workers[i].index = i;
-        if (pthread_create(&workers[i].thread, NULL, take_turns, &workers[i]) != 0)
-            fail("cannot make a thread");
-    }
-    for (unsigned i = 0; i < threads; i++) pthread_join(workers[i].thread, NULL);
+    for (unsigned i = 0; i < threads; i++) workers[i].index = i;
+}
+
+static void answer(void) {
     printf("{");
     print_side(BARE, "bare", ", ");
     print_side(WATCHED, "watched", "}\n");
+    fflush(stdout);
+}
+
+static void measure_pairs(void) {
+    for (unsigned i = 0; i < threads; i++)
+        if (pthread_create(&workers[i].thread, NULL, take_turns, &workers[i]) != 0)
+            fail("cannot make a thread");
+    for (unsigned i = 0; i < threads; i++) pthread_join(workers[i].thread, NULL);
+    answer();
+}
+
+void pairs_set_up(unsigned of_threads, size_t blocks, size_t each, unsigned turns);
+void pairs_set_up(unsigned of_threads, size_t blocks, size_t each, unsigned turns) {
+    kind = "own";
+    threads = of_threads;
+    live = blocks;
+    pairs = each;
+    repeats = turns;
+    choose_functions("symbol");
+    begin();
+}
+
+void pairs_in_this_thread(unsigned index);
+void pairs_in_this_thread(unsigned index) {
+    take_turns(&workers[index]);
+}
+
+void pairs_answer(void);
+void pairs_answer(void) {
+    answer();
 }
 
 static void measure_unknown(void) {
@@ -315,9 +368,8 @@ int main(int argc, char **argv) {
     live = (size_t)atol(argv[4]);
     pairs = (size_t)atol(argv[5]);
     repeats = (unsigned)atoi(argv[6]);
-    if (threads < 1 || threads > MAX_THREADS || live < threads || repeats > MAX_REPEATS)
-        fail("an argument is out of range");
     choose_functions(argv[1]);
+    begin();
     if (!strcmp(kind, "own") || !strcmp(kind, "cross")) {
         measure_pairs();
     } else if (!strcmp(kind, "unknown")) {
@@ -326,9 +378,14 @@ int main(int argc, char **argv) {
         functions[BARE] = functions[WATCHED];
         prepare(&workers[0]);
         churn_own(&workers[0], WATCHED, pairs);
-    } else if (!strcmp(kind, "hold")) {
+    } else if (!strcmp(kind, "hold") || !strcmp(kind, "sites")) {
+        size_t blocks = live;
         functions[BARE] = nulldriver_bare;
+        if (!strcmp(kind, "sites")) live = 1;
         prepare(&workers[0]);
+        if (blocks > (size_t)1 << (BITS - 1)) blocks = (size_t)1 << (BITS - 1);
+        for (size_t i = live; i < blocks; i++)
+            one((unsigned)i, BITS - 1, &workers[0].blocks[WATCHED][0]);
         puts("ready");
         fflush(stdout);
         while (getchar() != EOF) {
