@@ -55,10 +55,12 @@ static bool is_text(const struct mw_interpreter *p, const char *object,
            mw_python_readable(s->data, s->length * s->width + 1);
 }
 
-static bool reads(const struct mw_interpreter *p, const char *object, const char *text) {
+// Is it this text, or does it end with it?
+static bool reads(const struct mw_interpreter *p, const char *object, const char *text,
+                  bool at_end) {
     struct mw_python_string s;
     size_t n = strlen(text);
-    return is_text(p, object, &s) && s.width == 1 && s.length >= n &&
+    return is_text(p, object, &s) && s.width == 1 && (at_end ? s.length >= n : s.length == n) &&
            memcmp(s.data + s.length - n, text, n) == 0;
 }
 
@@ -120,7 +122,7 @@ static const char *attribute(const struct mw_interpreter *p, const struct names_
     const char *first = a->keys + l->key_indices + indices + (entry - 16);
     for (int64_t i = 0; i < count; i++) {
         const char *key = word_at(first + i * entry);
-        if (key && reads(p, key, name))
+        if (key && reads(p, key, name, false))
             return word_at(a->values ? a->values + 8 * i : first + i * entry + 8);
     }
     return NULL;
@@ -143,8 +145,8 @@ unsigned mw_python_thread_name(char *out, unsigned size) {
     if (!frame || p->at.free_threaded) return 0;
     while (l < layouts + versions && l->minor != p->at.minor) l++;
     if (l == layouts + versions) return 0;
-    if (!reads(p, mw_load(code, p->at.code_name), "_bootstrap") ||
-        !reads(p, mw_load(code, p->at.code_file), "threading.py"))
+    if (!reads(p, mw_load(code, p->at.code_name), "_bootstrap", false) ||
+        !reads(p, mw_load(code, p->at.code_file), "threading.py", true))
         return 0;
     const char *thread = word_at(frame + l->locals);
     if ((uintptr_t)thread & 7 || !mw_python_readable(thread, 16)) return 0;

@@ -122,6 +122,14 @@ class Own(threading.Thread):
         super().run()
 
 
+class Longer(threading.Thread):
+    """Attributes that end as the one that holds the name, and stand before it."""
+
+    def __init__(self, **arguments):
+        self.worker_name = self.__name = "not this"
+        super().__init__(**arguments)
+
+
 class Mixed(dict, threading.Thread):
     def __init__(self, **arguments):
         dict.__init__(self)
@@ -131,7 +139,7 @@ class Mixed(dict, threading.Thread):
 
 
 def kinds_of_objects():
-    for kind in (Many, Slots, Own, Mixed):
+    for kind in (Many, Slots, Own, Longer, Mixed):
         for i in range(3):
             in_thread(make=kind, name=f"{kind.__name__} number {i}")
 
