@@ -33,6 +33,7 @@ static struct allocator {
     void (*type)(int device, int type);
     void (*lock)(int), (*unlock)(int);
     void (*corrupt)(int device, int64_t by);
+    void (*stray)(int device);
     void *(*host_alloc)(size_t);
     void (*host_free)(void *, size_t);
 } a, second;
@@ -61,6 +62,7 @@ static struct allocator load(const char *path, int flags) {
                               .lock = must_find(h, "c10_lock"),
                               .unlock = must_find(h, "c10_unlock"),
                               .corrupt = must_find(h, "c10_corrupt"),
+                              .stray = must_find(h, "c10_stray"),
                               .host_alloc = must_find(h, "c10_host_alloc"),
                               .host_free = must_find(h, "c10_host_free")};
 }
@@ -289,6 +291,13 @@ int main(int argc, char **argv) {
         churn(&a, 0, 100, 1);
         a.corrupt(0, -(int64_t)(1 << 20));
         a.alloc(0, 512);
+    } else if (!strcmp(scenario, "stray")) {
+        churn(&a, 0, 100, 1);
+        a.stray(0);
+    } else if (!strcmp(scenario, "late")) { // something was allocated before the first event
+        a.corrupt(0, 1 << 20);
+        churn(&a, 0, 100, 1);
+        a.stray(0);
     } else if (!strcmp(scenario, "two")) {
         churn(&a, 0, 100, 1);
         churn(&second, 1, 100, 2);

@@ -197,6 +197,28 @@ assert c10.c10_alloc(0, 4 << 20) is None
     assert (device["unused_bytes"], device["largest_gap_bytes"]) == (8 << 20, 1 << 20)
 
 
+def test_what_others_take_from_the_driver_is_no_segment_of_torchs(run_watched):
+    script = """
+import ctypes, sys
+c10 = ctypes.CDLL(sys.argv[1])
+c10.c10_alloc.argtypes = [ctypes.c_int, ctypes.c_size_t]
+c10.c10_alloc(0, 1 << 20)
+cuda = ctypes.CDLL("libcudart.so.13")
+block = ctypes.c_void_p()
+assert cuda.cudaMalloc(ctypes.byref(block), ctypes.c_size_t(7 << 20)) == 0
+"""
+    argv = [sys.executable, "-c", script, allocator("3")]
+    report = run_watched(argv).report
+    assert [t["live_bytes"] for t in report["totals"] if t["space"] == "device"] == [9 << 20]
+    [device] = report["torch"]["devices"]
+    assert (device["segment_bytes"], device["largest_gap_bytes"]) == (2 << 20, 1 << 20)
+    # Who took it is told by native stacks; without them it is not guessed at.
+    report = run_watched(argv, env={"MEMWATCH_STACKS": "python"}).report
+    [device] = report["torch"]["devices"]
+    assert (device["segment_bytes"], device["largest_gap_bytes"]) == (None, None)
+    assert (device["tensor_bytes"], device["reserved_bytes"]) == (1 << 20, 2 << 20)
+
+
 # --- books that do not agree -------------------------------------------------------------------
 
 
@@ -208,6 +230,25 @@ def test_a_total_that_is_not_the_sum_of_its_events_is_a_finding(run_watched, kin
     [finding] = [f for f in report["findings"] if f["type"] == "framework_drift"]
     numbers = {e["source"]: e["bytes"] for e in finding["evidence"]}
     assert numbers == {"framework": device["allocated_bytes"], "ledger": device["tensor_bytes"]}
+
+
+@pytest.mark.parametrize("kind", GENERATIONS)
+def test_the_end_of_a_tensor_that_nobody_saw_begin_is_a_loss(run_watched, kind):
+    report = run(run_watched, "stray", kind).report
+    assert report["coverage"]["losses"]["unknown_tensors"]["count"] == 1
+
+
+@pytest.mark.parametrize("kind", WITH_TOTALS)
+def test_unless_tensors_were_there_before_recording_began(run_watched, memwatch, kind):
+    result = run(run_watched, "late", kind)
+    report = result.report
+    [device] = report["torch"]["devices"]
+    assert device["allocated_before_bytes"] == 1 << 20
+    assert device["allocated_bytes"] == device["tensor_bytes"] + (1 << 20)
+    assert device["drift_bytes"] is None and report["findings"] == []
+    assert report["coverage"]["losses"] == {}
+    [path] = (result.folder / "reports").glob("*.json")
+    assert "1.00 MiB of it before recording began" in memwatch("report", path).stdout
 
 
 # --- ends --------------------------------------------------------------------------------------
