@@ -39,8 +39,8 @@ static const char help[] =
     "read from standard input. Several arguments are taken as one text.\n"
     "\n"
     "      --device-memory SIZE  what the device has, such as \"24 GiB\"\n"
-    "      --platform NAME       where it was printed: linux, windows, macos; on Windows\n"
-    "                            more may be in use than the device has\n"
+    "      --platform NAME       where it was printed: linux, windows, macos; on\n"
+    "                            Windows more may be in use than the device has\n"
     "      --json                as JSON\n"
     "      --lang LANGUAGE       en or zh; otherwise as LC_ALL, LC_MESSAGES, LANG say\n" KB_HELP
     "  -h, --help                this text\n"
