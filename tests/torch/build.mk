@@ -11,7 +11,8 @@ TORCH_ENV        := $(TORCH_HOME)/torch-$(TORCH_VERSION)
 TORCH_COMPANIONS := $(B)/simgpu/torch-$(TORCH_VERSION)
 COMPANIONS_SRC   := tests/simgpu/companions
 
-.PHONY: torch torch-environment torch-built test-torch
+.PHONY: torch torch-environment torch-triton torch-built test-torch
+torch-triton: $(TORCH_ENV)/triton
 torch-environment: $(TORCH_ENV)/ready
 
 torch: $(DEPS_TEST) $(TORCH_ENV)/ready
@@ -26,6 +27,9 @@ test-torch: torch
 
 $(TORCH_ENV)/ready: tests/torch/environment tests/torch/requirements.txt
 	@tests/torch/environment $(TORCH_ENV) $(TORCH_VERSION)
+
+$(TORCH_ENV)/triton: $(TORCH_ENV)/ready
+	@tests/torch/environment $(TORCH_ENV) $(TORCH_VERSION) triton
 
 $(TORCH_COMPANIONS)/built: $(TORCH_ENV)/ready $(wildcard $(COMPANIONS_SRC)/*)
 	@rm -rf $(@D)

@@ -167,6 +167,23 @@ def test_the_profiler_and_faulthandler_run_at_the_same_time(torch_run):
     assert run.answer["seen"] and reserved_is_live(run)
 
 
+def test_torch_compile(torch_run, run_watched):
+    asked = run_watched([RUN_ON_SIMGPU, "-c", "import triton"], env={"B": shared.BUILD}, mode="none")
+    if asked.returncode != 0:
+        pytest.skip("triton is not there: `make torch-triton` downloads it")
+    # Processes of its own compile for the GPU.
+    run = torch_run("""
+        for name in ("TORCHINDUCTOR_CACHE_DIR", "TRITON_CACHE_DIR"):
+            os.environ[name] = os.path.join(os.getcwd(), name)
+        def layer(x): return (x * 2 + 1).relu().sum()
+        if __name__ == "__main__":
+            x = torch.ones(100000, device="cuda", requires_grad=True)
+            torch.compile(layer)(x).backward()
+            answer = {"grad": list(x.grad.shape), "reserved": torch.cuda.memory_reserved()}
+    """, timeout=140)
+    assert run.answer["grad"] == [100000] and reserved_is_live(run)
+
+
 def test_code_compiled_at_run_time(torch_run):
     run = torch_run("""
         square = torch.cuda.jiterator._create_jit_fn("template <typename T> T square(T x) { return x * x; }")

@@ -12,9 +12,7 @@ import pytest
 
 import conftest as shared
 
-HERE = pathlib.Path(__file__).resolve().parent
-RUN_ON_SIMGPU = HERE / "run-on-simgpu"
-VERSION = os.environ.get("TORCH_VERSION") or (HERE / "version").read_text().strip()
+RUN_ON_SIMGPU = pathlib.Path(__file__).resolve().parent / "run-on-simgpu"
 
 # What the scripts share: they leave their result in `answer`, any JSON. One that must die with its
 # tensors alive calls leave().
