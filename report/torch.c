@@ -188,6 +188,14 @@ unsigned torch_since(const struct model *m) {
     return since;
 }
 
+bool torch_is_one(const struct model *m) {
+    unsigned seen = 0; // a bit for each generation of the interface
+    for (unsigned i = 0; i < m->apis && i < MW_APIS; i++)
+        if (m->api[i].layer == MW_LAYER_FRAMEWORK && m->calls[i])
+            seen |= m->api[i].since >= 2000 ? 4 : m->api[i].since >= 1100 ? 2 : 1;
+    return !(seen & (seen - 1)) && !m->torch.told.ambiguous;
+}
+
 struct held torch_tensors(const struct model *m, unsigned device) {
     for (unsigned i = 0; i < m->accounts; i++)
         if (m->account[i].device == (int)device && m->account[i].space == MW_SPACE_TENSOR)
@@ -201,7 +209,7 @@ bool torch_device_known(const struct model *m, unsigned device) {
 
 bool torch_drift(const struct model *m, unsigned device, int64_t *drift) {
     const struct mw_torch_device *d = &m->torch.told.device[device];
-    if (d->known != 2 || d->before) return false;
+    if (d->known != 2 || d->before || !torch_is_one(m)) return false;
     *drift = (int64_t)(d->allocated - torch_tensors(m, device).bytes);
     return true;
 }

@@ -56,12 +56,16 @@ const char *torch_level(const struct model *m, char text[TORCH_TEXT]);
 uint64_t torch_events(const struct model *m);
 unsigned torch_since(const struct model *m);
 
+// Not several in one process, whose totals would take turns.
+bool torch_is_one(const struct model *m);
+
 // Which devices have something to tell.
 bool torch_device_known(const struct model *m, unsigned device);
 // Of tensors live on a device, by the records.
 struct held torch_tensors(const struct model *m, unsigned device);
 // *drift = what PyTorch says is allocated less what its events sum up to. False: they cannot be
-// compared (it told no total, or it had allocated before the first event that was seen).
+// compared (it told no total, or it had allocated before the first event that was seen, or there
+// are several of it).
 bool torch_drift(const struct model *m, unsigned device, int64_t *drift);
 
 // The i-th of the requests that could not be met, oldest first; NULL: it was being written.

@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 //
 // framework_drift: PyTorch's total is not what its own events sum up to. Exact, since each event
-// brings the total that includes it; so only if PyTorch was seen from its first tensor on, and not
-// while events are under way.
+// brings the total that includes it; so only if PyTorch was seen from its first tensor on, if there
+// are not two of it with a total each, and not while events are under way.
 //
 // out_of_memory: a request that PyTorch's allocator had to refuse, what it said of its books then,
 // and who held its tensors.
@@ -22,8 +22,12 @@ static void add_drift(const struct inquiry *q, unsigned device, int64_t drift) {
     snprintf(title, sizeof title,
              "PyTorch says that %s are allocated on device %u, but its events sum up to %s",
              bytes_text(told, a), device, bytes_text(ours, b));
-    bool lost = h->losses[MW_LOSS_RECORDS] || h->losses[MW_LOSS_TENSORS] ||
-                h->losses[MW_LOSS_UNKNOWN_TENSORS];
+    static const enum mw_loss of_tensors[] = {MW_LOSS_RECORDS,     MW_LOSS_TENSORS,
+                                              MW_LOSS_WAKING,      MW_LOSS_UNKNOWN_TENSORS,
+                                              MW_LOSS_REUSED_KEYS, MW_LOSS_ACCOUNTS};
+    bool lost = false;
+    for (size_t i = 0; i < sizeof of_tensors / sizeof of_tensors[0]; i++)
+        lost |= h->losses[of_tensors[i]] != 0;
     const struct finding_words words = {
         .title = title,
         .explanation =
@@ -67,7 +71,7 @@ void find_framework_drift(const struct inquiry *q) {
         int64_t drift;
         if (torch_drift(m, i, &drift) && drift) add_drift(q, i, drift);
         // Less is no drift: what PyTorch gave back since its last event it did not tell.
-        if (told->known == 2 && m->torch.segments_known &&
+        if (told->known == 2 && m->torch.segments_known && torch_is_one(m) &&
             m->torch.device[i].segment_bytes > told->reserved_bytes)
             add_reserve(q, i);
     }
@@ -77,7 +81,7 @@ void find_framework_drift(const struct inquiry *q) {
 static void add_oom(const struct inquiry *q, const struct mw_oom *o, unsigned times) {
     const struct model *m = q->m;
     const struct mw_header *h = &m->reader.header;
-    char title[160], asked[BYTES_TEXT], unused[BYTES_TEXT], explanation[320] = "", again[48];
+    char title[160], asked[BYTES_TEXT], unused[BYTES_TEXT], explanation[400] = "", again[48];
     bool ended_well = h->exit_kind == MW_EXIT_CODE && !h->exit_value;
     bool totals = o->reserved_bytes != UINT64_MAX && o->reserved_bytes >= o->allocated;
     uint64_t idle = totals ? o->reserved_bytes - o->allocated : 0;
@@ -85,8 +89,9 @@ static void add_oom(const struct inquiry *q, const struct mw_oom *o, unsigned ti
              bytes_text(o->asked, asked), o->device);
     if (idle >= o->asked)
         snprintf(explanation, sizeof explanation,
-                 "It held %s that no tensor used, more than was asked for, but not in one piece: "
-                 "the memory was fragmented.",
+                 "It held %s that no tensor used, which would have been enough, but not in one "
+                 "piece that this request may use: the memory was fragmented, or that of other "
+                 "streams, or kept for CUDA graphs and memory pools.",
                  bytes_text(idle, unused));
     const struct finding_words words = {.title = title, .explanation = explanation};
     cJSON *f = finding_new(q->findings, "out_of_memory",

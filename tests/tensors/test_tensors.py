@@ -305,8 +305,26 @@ def test_of_two_copies_of_libc10_none_gets_the_others_events(run_watched):
     profiles = [line for line in spoken(result) if "same" in line]
     assert [p["got"] for p in profiles] == [0, 0]
     report = result.report
-    assert {d["device"]: d["drift_bytes"] for d in report["torch"]["devices"]} == {0: 0, 1: 0}
+    assert [d["tensor_bytes"] for d in report["torch"]["devices"]] == [
+        books_of(spoken(result))[d]["allocated"] for d in (0, 1)]
     assert "two of this library" in report["coverage"]["tensors"]["text"]
+
+
+@pytest.mark.parametrize("other", ["copy", "copy2"])
+def test_two_pytorches_on_one_device_are_no_drift(run_watched, other):
+    """Each tells its own total; neither is the sum of both."""
+    script = """
+import ctypes, sys
+for c10 in [ctypes.CDLL(path) for path in sys.argv[1:]]:
+    c10.c10_alloc.argtypes = [ctypes.c_int, ctypes.c_size_t]
+    for i in range(3):
+        c10.c10_alloc(0, 3 << 20)
+"""
+    result = run_watched([sys.executable, "-c", script, allocator("3"), allocator(other)])
+    assert result.returncode == 0, result.stderr
+    [device] = result.report["torch"]["devices"]
+    assert (device["tensor_bytes"], device["drift_bytes"]) == (18 << 20, None)
+    assert [f for f in result.report["findings"] if f["type"] == "framework_drift"] == []
 
 
 def test_two_generations_in_one_process_get_each_its_own_events(run_watched):
