@@ -385,6 +385,7 @@ bool mw_wake(void) {
     if (made) {
         mw_context_publish(mw_ledger); // what others noted meanwhile
         mw_doors_changed();
+        mw_torch_publish();
         tell_given_up();
         start_monitor();
     }
