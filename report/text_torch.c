@@ -26,7 +26,7 @@ static void print_device(FILE *out, const cJSON *device) {
         fprintf(out, "  %s of it before recording began: of those tensors nothing is known\n",
                 bytes_text(json_u64(device, "allocated_before_bytes"), a));
     if (json_is_number(device, "drift_bytes") && json_i64(device, "drift_bytes"))
-        fprintf(out, "  the tensors that were recorded sum up to %s: see the findings\n",
+        fprintf(out, "  the tensors that were recorded sum up to %s\n",
                 bytes_text(json_u64(device, "tensor_bytes"), a));
     if (totals && json_is_number(device, "segment_bytes") &&
         json_u64(device, "segment_bytes") != json_u64(device, "reserved_bytes"))
