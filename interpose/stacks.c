@@ -136,17 +136,28 @@ static uint32_t describe(const struct walked *w) {
 
 // ---- walking ---------------------------------------------------------------------------------
 
+// A frame's own product first: it does not wait for the frames before it.
+MW_INLINE uint64_t word_of(const struct mw_python_frame *f) {
+    uint64_t own = f->code ^ (uint64_t)f->identity << 32 ^ f->entry;
+    return own * UINT64_C(0xff51afd7ed558ccd) ^ f->instruction;
+}
+
+// Two hashes side by side, of the frames in turns: one would be a chain of products that each wait
+// for the one before.
 static uint64_t hash_walked(const struct walked *w, uint64_t generation) {
-    uint64_t h = mw_hash(generation, (uint64_t)w->frames << 32 | w->pcs << 16 | w->flags);
-    for (unsigned i = 0; i < w->frames; i++) {
-        const struct mw_python_frame *f = &w->frame[i];
-        // The frame's own product first: it does not wait for the frames before it.
-        uint64_t own =
-            (f->code ^ (uint64_t)f->identity << 32 ^ f->entry) * UINT64_C(0xff51afd7ed558ccd);
-        h = mw_hash(h, own ^ f->instruction);
+    uint64_t h = mw_hash(generation, (uint64_t)w->frames << 32 | w->pcs << 16 | w->flags), g = ~h;
+    unsigned i;
+    for (i = 0; i + 1 < w->frames; i += 2) {
+        h = mw_hash(h, word_of(&w->frame[i]));
+        g = mw_hash(g, word_of(&w->frame[i + 1]));
     }
-    for (unsigned i = 0; i < w->pcs; i++) h = mw_hash(h, w->pc[i]);
-    return h;
+    if (i < w->frames) h = mw_hash(h, word_of(&w->frame[i]));
+    for (i = 0; i + 1 < w->pcs; i += 2) {
+        h = mw_hash(h, w->pc[i]);
+        g = mw_hash(g, w->pc[i + 1]);
+    }
+    if (i < w->pcs) h = mw_hash(h, w->pc[i]);
+    return mw_hash(h, g);
 }
 
 // Is there an interpreter to ask, for this generation of loaded objects?
