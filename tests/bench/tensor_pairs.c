@@ -27,15 +27,19 @@ static __typeof__(&USAGE_SYMBOL) bare(const char *libc10) {
 }
 
 // Nanoseconds a pair, with `live` tensors of which a random one is the next to go; -1: no libc10.
+// As in a caching allocator addresses come again: the one that was freed some pairs ago is the
+// next.
 double tensor_pairs(const char *libc10, bool watched, size_t live, size_t pairs) {
     static pthread_mutex_t mutex = PTHREAD_MUTEX_INITIALIZER;
     __typeof__(&USAGE_SYMBOL) event = watched ? USAGE_SYMBOL : bare(libc10);
-    uint64_t random = 88172645463325252u, next = UINT64_C(0x7f0000000000);
+    enum { FREE = 64 };
+    uint64_t random = 88172645463325252u, vacant[FREE];
     total_t allocated = 0;
     uint64_t *tensor = calloc(live, sizeof *tensor);
     const Device device = {CUDA, 0};
     double begin = 0;
     if (!event || !tensor) return -1;
+    for (size_t i = 0; i < FREE; i++) vacant[i] = UINT64_C(0x7e0000000000) + 512 * i;
     for (size_t i = 0; i < live + pairs; i++) {
         if (i == live) begin = now();
         random ^= random << 13;
@@ -45,7 +49,9 @@ double tensor_pairs(const char *libc10, bool watched, size_t live, size_t pairs)
         pthread_mutex_lock(&mutex);
         if (*victim) event((void *)*victim, -512, allocated -= 512, (total_t)1 << 30, device);
         pthread_mutex_unlock(&mutex);
-        *victim = next += 512;
+        uint64_t next = *victim ? vacant[i % FREE] : UINT64_C(0x7f0000000000) + 512 * i;
+        if (*victim) vacant[i % FREE] = *victim;
+        *victim = next;
         pthread_mutex_lock(&mutex);
         event((void *)*victim, 512, allocated += 512, (total_t)1 << 30, device);
         pthread_mutex_unlock(&mutex);

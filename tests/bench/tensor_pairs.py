@@ -17,7 +17,7 @@ if __name__ == "__main__":
     library.tensor_pairs.restype = ctypes.c_double
     library.tensor_pairs.argtypes = [ctypes.c_char_p, ctypes.c_bool, ctypes.c_size_t, ctypes.c_size_t]
     model = None
-    for _ in range(FRAMES):
+    for _ in range(FRAMES // 2):  # each has two
         model = Layer(model)
     measured = {"bare": [], "watched": []}
     for _ in range(turns):
