@@ -250,6 +250,7 @@ def test_sites_that_found_no_room_say_so(large, as_json, as_text):
     assert names(as_text(large))[0] == "further sites of cudaMalloc"
 
 
+@needs_plain_build  # the frames' offsets fall on other functions of make_ledger in others
 def test_a_deep_stack_shows_its_innermost_frames_and_the_program_s_own(large, as_text):
     lines = as_text(large, "--limit=2")
     chain = [line.strip() for line in lines if line.startswith("      ")]
