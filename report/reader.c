@@ -167,6 +167,20 @@ static bool identity_plausible(struct reader *r) {
     return false;
 }
 
+// The entries of a ring that has been read, each beginning with its sequence number, and `theirs`
+// bytes apart in the file. A writer gives an entry a new number before it changes anything, so one
+// that has its number still was not written to since that was read; the others are forgotten.
+static bool forget_torn(struct reader *r, void *ring, size_t ours, unsigned count, uint64_t offset,
+                        size_t theirs) {
+    for (unsigned i = 0; i < count; i++) {
+        uint64_t *sequence = (uint64_t *)((char *)ring + i * ours), now = 0;
+        if (!*sequence) continue;
+        if (!read_at(r, &now, sizeof now, offset + i * theirs)) return false;
+        if (now != *sequence) *sequence = 0;
+    }
+    return true;
+}
+
 static enum reader_status read_header(struct reader *r) {
     char *raw = malloc(MW_HEADER_BYTES);
     memset(&r->header, 0, sizeof r->header);
@@ -195,6 +209,8 @@ static enum reader_status read_header(struct reader *r) {
         for (unsigned i = 0; i < arrays[a].count; i++)
             memcpy((char *)&r->header + arrays[a].at + i * ours, raw + at + i * theirs,
                    ours < theirs ? ours : theirs);
+        if (arrays[a].at == offsetof(struct mw_header, failure))
+            ok = forget_torn(r, r->header.failure, ours, MW_FAILURES, at, theirs);
         at += theirs * arrays[a].count;
     }
     free(raw);
@@ -421,6 +437,10 @@ bool reader_torch(struct reader *r, struct mw_torch *out) {
         if (bytes > c->bytes) bytes = (uint32_t)c->bytes;
         if (bytes > sizeof *out) bytes = sizeof *out;
         if (!read_at(r, out, bytes, c->offset)) return false;
+        unsigned whole = bytes < sizeof *out ? 0 : MW_OOMS;
+        if (!forget_torn(r, out->oom, sizeof out->oom[0], whole,
+                         c->offset + offsetof(struct mw_torch, oom), sizeof out->oom[0]))
+            return false;
         TERMINATE(out->path);
         TERMINATE(out->allocator);
         return bytes >= offsetof(struct mw_torch, device);

@@ -803,6 +803,76 @@ static void records_read_from_a_busy_file_are_whole(void **state) {
     munmap(map, b.bytes);
 }
 
+// ---- rings ----------------------------------------------------------------------------------
+
+// Failed calls and refusals, each with its ordinal in its fields; as counters.c and torch.c do.
+static struct mw_header *ringed;
+static struct mw_torch *refusing;
+
+static void *fill_rings(void *unused) {
+    for (uint64_t n = 0; !stop; n++) {
+        struct mw_failure *f = &ringed->failure[n % MW_FAILURES];
+        struct mw_oom *o = &refusing->oom[n % MW_OOMS];
+        ringed->failures_total = n + 1;
+        refusing->ooms = n + 1;
+        atomic_store_explicit(&f->sequence, 2 * n + 1, memory_order_relaxed);
+        atomic_store_explicit(&o->sequence, 2 * n + 1, memory_order_relaxed);
+        atomic_thread_fence(memory_order_release);
+        f->when_ns = f->asked = f->live = n;
+        o->asked = o->live = o->site[0].bytes = o->site[MW_OOM_SITES - 1].bytes = n;
+        atomic_store_explicit(&f->sequence, 2 * n + 2, memory_order_release);
+        atomic_store_explicit(&o->sequence, 2 * n + 2, memory_order_release);
+        for (volatile int i = 0; i < 50; i++) continue;
+    }
+    return unused;
+}
+
+static void rings_read_from_a_busy_file_are_whole(void **state) {
+    (void)state;
+    uint64_t at = (b.bytes + 4095) / 4096 * 4096, size = at + 16384, seen = 0;
+    assert_true(builder_save(&b, path, b.bytes));
+    assert_int_equal(truncate(path, (off_t)size), 0);
+    int fd = open(path, O_RDWR);
+    char *map = mmap(NULL, size, PROT_READ | PROT_WRITE, MAP_SHARED, fd, 0);
+    close(fd);
+    assert_true(map != MAP_FAILED);
+    ringed = (struct mw_header *)map;
+    refusing = (struct mw_torch *)(map + at);
+    refusing->bytes = sizeof *refusing;
+    memset(ringed->failure, 0, sizeof ringed->failure);
+    ringed->chunk[MW_CHUNKS - 1] = (struct mw_chunk){at, 16384, 1, MW_CHUNK_TORCH};
+    pthread_t writer;
+    stop = false;
+    assert_int_equal(pthread_create(&writer, NULL, fill_rings, NULL), 0);
+    static struct reader r;
+    static struct mw_torch torch;
+    assert_int_equal(reader_open(&r, path), READER_OK);
+    for (unsigned i = 0; i < 60000; i++) {
+        if (i % 10 == 0) assert_int_equal(reader_refresh(&r), READER_OK);
+        assert_true(reader_torch(&r, &torch));
+        for (unsigned k = 0; k < MW_FAILURES; k++) {
+            const struct mw_failure *f = &r.header.failure[k];
+            if (!f->sequence || f->sequence % 2) continue;
+            uint64_t n = f->sequence / 2 - 1;
+            assert_true(f->when_ns == n && f->asked == n && f->live == n);
+            seen++;
+        }
+        for (unsigned k = 0; k < MW_OOMS; k++) {
+            const struct mw_oom *o = &torch.oom[k];
+            if (!o->sequence || o->sequence % 2) continue;
+            uint64_t n = o->sequence / 2 - 1;
+            assert_true(o->asked == n && o->live == n && o->site[0].bytes == n &&
+                        o->site[MW_OOM_SITES - 1].bytes == n);
+            seen++;
+        }
+    }
+    stop = true;
+    pthread_join(writer, NULL);
+    reader_close(&r);
+    assert_true(seen >= 10000);
+    munmap(map, size);
+}
+
 static void a_file_that_shrinks_while_read_is_no_crash(void **state) {
     (void)state;
     assert_true(builder_save(&b, path, b.bytes));
@@ -855,6 +925,7 @@ int main(void) {
         TEST(a_record_is_never_mixed_from_two),
         TEST(a_copy_that_the_writer_overtook_is_not_believed),
         TEST(records_read_from_a_busy_file_are_whole),
+        TEST(rings_read_from_a_busy_file_are_whole),
         TEST(a_file_that_shrinks_while_read_is_no_crash),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
