@@ -82,6 +82,8 @@ static uint64_t boundary(void) {
     return values[below(sizeof values / sizeof values[0])] + (below(4) ? 0 : below(17) - 8);
 }
 
+static size_t torch_at; // where torch's part is
+
 // Where a mutation strikes: the parts of the file that decide something, more often than the rest.
 static size_t somewhere(const struct builder *b, size_t size) {
     const struct {
@@ -102,6 +104,7 @@ static size_t somewhere(const struct builder *b, size_t size) {
         {offsetof(struct mw_header, pool), 4 * sizeof(struct mw_pool)},
         {offsetof(struct mw_header, device), 2 * sizeof(struct mw_device)},
         {(size_t)((char *)builder_ring_at(b) - b->image), MW_RING_HEAD + 4096},
+        {torch_at, sizeof(struct mw_torch)},
         {0, size},
     };
     size_t i = below(sizeof parts / sizeof parts[0]);
@@ -132,6 +135,29 @@ static void mutate_text(uint8_t *data, size_t size) {
     }
 }
 
+// Tensors on two devices, one of which refused something.
+static void add_torch(struct builder *b) {
+    unsigned api = builder_api(b, "c10::reportMemoryUsageToProfiler", MW_LAYER_FRAMEWORK);
+    for (int device = 0; device < 2; device++) {
+        unsigned site = builder_site(b, api, api, device, MW_SPACE_TENSOR);
+        for (unsigned i = 0; i < 5; i++)
+            builder_alloc(b, 1, site, 0, MW_CLASS_TENSOR,
+                          mw_tensor_key(0x7f0000000000 + 4096 * i, device), 1024, 1024);
+    }
+    struct mw_torch *t = builder_chunk(b, MW_CHUNK_TORCH, 1, sizeof *t);
+    torch_at = (size_t)((char *)t - b->image);
+    t->bytes = sizeof *t;
+    t->defined = 4;
+    t->ooms = 2;
+    t->device[0] =
+        (struct mw_torch_device){.known = 2, .allocated = 5120, .reserved_bytes = 1 << 21};
+    t->device[1] = (struct mw_torch_device){.known = 1};
+    for (unsigned i = 0; i < 2; i++) {
+        t->oom[i] = (struct mw_oom){.sequence = 2 * i + 2, .asked = 1 << 30, .live = 5120};
+        t->oom[i].site[0].site = 1 + i;
+    }
+}
+
 // The sample as a report.
 static char *report_text(const struct builder *b) {
     char path[64];
@@ -156,6 +182,7 @@ int main(int argc, char **argv) {
     struct mw_cell_page *page = builder_chunk(&b, MW_CHUNK_CELLS, 16, 16 * sizeof *page);
     b.thread[1].cells.cell[2].next_page = 4; // page 3, then page 5
     page[3].cell[1].next_page = 6;
+    add_torch(&b);
     char *text = report_text(&b);
     size_t bytes = strlen(text);
     uint8_t *data = allocate(b.bytes > bytes ? b.bytes : bytes, 1);
