@@ -234,10 +234,24 @@ def test_a_report_folder_deleted_meanwhile_is_made_again_or_replaced(hold, monit
     assert is_of_the_whole_run(report)
 
 
+def is_watched(ledger):
+    """Does a monitor have it open?"""
+    for link in Path("/proc").glob("[0-9]*/fd/[0-9]*"):
+        try:
+            command = (link.parent.parent / "cmdline").read_bytes()
+            if os.readlink(link) == str(ledger) and b"\0monitor\0" in command:
+                return True
+        except OSError:
+            continue
+    return False
+
+
 @pytest.mark.parametrize("monitor", [0, 1])
 @pytest.mark.parametrize("what", ["file", "folder"])
 def test_a_ledger_deleted_while_in_use_is_read_by_the_monitor_all_the_same(hold, what, monitor):
     held = hold({"MEMWATCH_MONITOR": monitor})
+    if monitor:
+        wait_for(lambda: is_watched(held.ledger), "monitor that watches")
     if what == "file":
         held.ledger.unlink()
     else:
