@@ -167,16 +167,33 @@ static bool identity_plausible(struct reader *r) {
     return false;
 }
 
-// The entries of a ring that has been read, each beginning with its sequence number, and `theirs`
-// bytes apart in the file. A writer gives an entry a new number before it changes anything, so one
-// that has its number still was not written to since that was read; the others are forgotten.
-static bool forget_torn(struct reader *r, void *ring, size_t ours, unsigned count, uint64_t offset,
-                        size_t theirs) {
+#define RING_TRIES 4
+
+// Reads an entry between two looks at its sequence number, which is its first field: one that was
+// changed meanwhile is read anew, and given up as empty after a few times. (A single read tells
+// nothing of the order in which the kernel copied its bytes.)
+static bool read_entry(struct reader *r, void *entry, size_t bytes, uint64_t offset) {
+    uint64_t before, after;
+    for (int i = 0; i < RING_TRIES; i++) {
+        if (!read_at(r, &before, sizeof before, offset)) return false;
+        atomic_thread_fence(memory_order_acquire);
+        if (!read_at(r, entry, bytes, offset)) return false;
+        atomic_thread_fence(memory_order_acquire);
+        if (!read_at(r, &after, sizeof after, offset)) return false;
+        if (before == after && *(uint64_t *)entry == after) return true;
+    }
+    *(uint64_t *)entry = 0;
+    return true;
+}
+
+// A ring of failed calls or refusals that its writers may be at: every entry that is not empty.
+static bool read_ring(struct reader *r, void *ring, size_t ours, unsigned count, uint64_t offset,
+                      size_t theirs) {
     for (unsigned i = 0; i < count; i++) {
-        uint64_t *sequence = (uint64_t *)((char *)ring + i * ours), now = 0;
-        if (!*sequence) continue;
-        if (!read_at(r, &now, sizeof now, offset + i * theirs)) return false;
-        if (now != *sequence) *sequence = 0;
+        void *entry = (char *)ring + i * ours;
+        if (*(uint64_t *)entry &&
+            !read_entry(r, entry, ours < theirs ? ours : theirs, offset + i * theirs))
+            return false;
     }
     return true;
 }
@@ -210,7 +227,7 @@ static enum reader_status read_header(struct reader *r) {
             memcpy((char *)&r->header + arrays[a].at + i * ours, raw + at + i * theirs,
                    ours < theirs ? ours : theirs);
         if (arrays[a].at == offsetof(struct mw_header, failure))
-            ok = forget_torn(r, r->header.failure, ours, MW_FAILURES, at, theirs);
+            ok = read_ring(r, r->header.failure, ours, MW_FAILURES, at, theirs);
         at += theirs * arrays[a].count;
     }
     free(raw);
@@ -438,8 +455,8 @@ bool reader_torch(struct reader *r, struct mw_torch *out) {
         if (bytes > sizeof *out) bytes = sizeof *out;
         if (!read_at(r, out, bytes, c->offset)) return false;
         unsigned whole = bytes < sizeof *out ? 0 : MW_OOMS;
-        if (!forget_torn(r, out->oom, sizeof out->oom[0], whole,
-                         c->offset + offsetof(struct mw_torch, oom), sizeof out->oom[0]))
+        if (!read_ring(r, out->oom, sizeof out->oom[0], whole,
+                       c->offset + offsetof(struct mw_torch, oom), sizeof out->oom[0]))
             return false;
         TERMINATE(out->path);
         TERMINATE(out->allocator);

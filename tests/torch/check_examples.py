@@ -63,9 +63,10 @@ def test_out_of_memory_by_fragmentation_names_who_lies_in_the_middle(run_example
 
 def accusations(result, memwatch):
     """What a report says that could be taken for the news of a leak."""
+    findings = result.report["findings"]  # which waits for the report
     (path,) = (result.folder / "reports").glob("*.json")
     text = memwatch("report", path).stdout
-    return result.report["findings"] + [line for line in text.splitlines() if "leak" in line.lower()]
+    return findings + [line for line in text.splitlines() if "leak" in line.lower()]
 
 
 @pytest.mark.parametrize("settings", ["", "expandable_segments:True", "backend:cudaMallocAsync"])
