@@ -145,7 +145,7 @@ static void add_dependency(struct ways *w, char *line) {
     char *path = arrow + 4, *end = strrchr(path, '(');
     while (isspace((unsigned char)*line)) line++;
     if (strncmp(path, "not found", 9) == 0) {
-        tell(NOTE, "%s, which it needs, is not found (LD_LIBRARY_PATH?)", line);
+        tell(PROBLEM, "%s, which it needs, is not found (LD_LIBRARY_PATH?): it cannot start", line);
         if (strncmp(line, "libcudart.so", 12) == 0)
             note_first(w->shared_runtime, sizeof w->shared_runtime, true, line);
         return;
@@ -182,11 +182,11 @@ static void tell_runtime(const struct ways *w) {
                    "runs, as Python does, is recorded all the same");
 }
 
-static void tell_door(const char *door, const char *user, const char *how) {
+static void tell_way(const char *way, const char *user, const char *how) {
     if (*user)
-        tell(OK, "door %s: %s %s", door, user, how);
+        tell(OK, "way to the driver, %s: %s %s", way, user, how);
     else
-        tell(OK, "door %s: open, not used at the start", door);
+        tell(OK, "way to the driver, %s: watched too, in case it is used later", way);
 }
 
 static void tell_ways(const struct ways *w) {
@@ -194,9 +194,9 @@ static void tell_ways(const struct ways *w) {
     tell_runtime(w);
     snprintf(how, sizeof how, "imports %u function%s by name, such as %s", w->imports.count,
              w->imports.count == 1 ? "" : "s", w->imports.example);
-    tell_door("exported symbols", w->importer, how);
-    tell_door("dlsym", w->dlsym_user, "opens libcuda.so by itself");
-    tell_door("cuGetProcAddress", w->get_proc_user, "asks the driver for its functions");
+    tell_way("linked functions", w->importer, how);
+    tell_way("dlsym", w->dlsym_user, "opens libcuda.so by itself");
+    tell_way("cuGetProcAddress", w->get_proc_user, "asks the driver for its functions");
     if (*w->dlmopen_user)
         tell(NOTE, "%s can open namespaces of its own (dlmopen): a driver loaded there is not seen",
              w->dlmopen_user);

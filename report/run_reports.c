@@ -102,7 +102,10 @@ void run_reports_finish(struct journal *list, const struct run_options *options,
     }
     if (options->quiet) return;
     for (size_t i = 0; i < list->count; i++) print_line(&list->entry[i]);
-    if (!list->count)
+    const char *enable = getenv("MEMWATCH_ENABLE");
+    if (!list->count && enable && strcmp(enable, "0") == 0)
+        fputs("memwatch: nothing was recorded: MEMWATCH_ENABLE=0\n", stderr);
+    else if (!list->count)
         fputs("memwatch: no use of a GPU was seen; `memwatch doctor -- COMMAND` tells why it might "
               "not be\n",
               stderr);

@@ -304,11 +304,14 @@ const char *torch_level(const struct model *m, char text[TORCH_TEXT]) {
         return "off";
     }
     if (!torch_events(m)) return told->defined ? silent_torch(m, text) : no_torch(m, text);
-    snprintf(text, TORCH_TEXT, "PyTorch %s%s%s%s",
+    snprintf(text, TORCH_TEXT, "PyTorch %s%s%s%s%s",
              since >= 2000   ? "2.0 or later"
              : since >= 1100 ? "1.10 to 1.13"
                              : "1.6 to 1.9",
              *told->path ? ", " : "", told->path,
+             told->tensors == MW_TENSORS_ALL
+                 ? "; of the host's tensors it tells only while its profiler records memory"
+                 : "",
              told->ambiguous
                  ? "; there are two of this library, so PyTorch's profiler gets none of "
                    "these events"

@@ -145,7 +145,7 @@ def test_a_program_with_the_static_runtime_also_when_stripped(doctor, compile):
             code, text = doctor("--", program, "an", "argument")
             assert code == 0
             assert "CUDA runtime: static, within program" in text, archive
-            assert "door cuGetProcAddress: program asks the driver" in text, archive
+            assert "way to the driver, cuGetProcAddress: program asks the driver" in text, archive
 
 
 def test_a_program_on_the_driver_api(doctor, compile):
@@ -161,6 +161,22 @@ def test_a_dependency_that_is_missing_is_told(doctor, compile):
     code, text = doctor(program, env={"LD_LIBRARY_PATH": "/nowhere"})
     if "libcudart.so.13, which it needs, is not found" not in text:
         assert re.search(r"CUDA runtime: /usr", text), "this machine has a runtime of its own"
+
+
+def test_a_program_that_cannot_start_for_want_of_a_library_is_a_problem(doctor, compile, tmp_path):
+    library = compile(
+        "void needed(void) {}", "-shared", "-fPIC", "-Wl,-soname,libneeded.so.7", name="libneeded.so"
+    )
+    program = compile("void needed(void); int main(void) { needed(); }", library)
+    started = subprocess.run([program], env=clean_environment(), capture_output=True)
+    assert started.returncode == 127, "this program starts: the test has lost its eyes"
+    code, text = doctor(program)
+    assert code == 1
+    assert any("libneeded.so.7" in line for line in lines(text, "PROBLEM"))
+
+    library.rename(tmp_path / "libneeded.so.7")
+    code, text = doctor(program, env={"LD_LIBRARY_PATH": tmp_path})
+    assert code == 0 and lines(text, "PROBLEM") == []
 
 
 def test_a_program_that_shows_no_cuda_may_still_load_it(doctor):

@@ -524,6 +524,13 @@ def test_quiet_prints_no_line(run, tmp_path):
     assert len(list((tmp_path / "reports").glob("*.json"))) == 1
 
 
+def test_a_program_that_is_not_recorded_by_option_is_not_said_to_use_no_gpu(run, tmp_path):
+    done = run(PYTHON, "-c", f"{GPU}allocate(1)", options=["--enable", "0"])
+    assert b"nothing was recorded: MEMWATCH_ENABLE=0" in done.stderr
+    assert b"doctor" not in done.stderr and done.stderr.count(b"\n") == 1
+    assert not list((tmp_path / "reports").iterdir())
+
+
 def test_a_program_without_gpu_use_leaves_no_report_and_a_hint(run, tmp_path):
     done = run("true", options=[])
     assert b"doctor" in done.stderr and done.stderr.count(b"\n") == 1

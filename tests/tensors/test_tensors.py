@@ -132,6 +132,8 @@ def test_tensors_of_the_host_are_recorded_if_asked_for(run_watched):
     [total] = host(result.report)
     assert (total["live_bytes"], total["allocations"], total["frees"]) == (10000, 2, 1)
     assert result.report["coverage"]["losses"] == {}
+    # So that nobody takes for all of them what PyTorch told.
+    assert "only while its profiler" in result.report["coverage"]["tensors"]["text"]
 
 
 def test_no_tensors_by_option(run_watched):
