@@ -37,8 +37,8 @@ static const char help[] =
     "                       and tell each error when it comes\n" KB_HELP
     "  -h, --help           this text\n"
     "\n"
-    "Exit status: 0 something known was found; 4 nothing known was; 2 wrong usage,\n"
-    "or a file cannot be read.\n";
+    "Exit status: 0 something known was found; 4 nothing known was; 3 a file cannot\n"
+    "be read; 2 wrong usage.\n";
 
 struct options {
     bool json, follow, full;
@@ -63,6 +63,7 @@ struct diagnosis {
     struct matcher *matcher;
     struct text *text;
     size_t texts;
+    bool read;                     // at least one text was, to its end
     const struct record **claimed; // records whose claims were printed already
     size_t claims;
 };
@@ -94,7 +95,8 @@ static int read_command_line(int argc, char **argv, struct options *o) {
         if (c == 'j') o->json = true;
         if (c == 'f') o->follow = true;
         if (c == 'F') o->full = true;
-        if (c == 'l') known = language_parse(optarg, &o->language);
+        if (c == 'l' && !language_parse(optarg, &o->language))
+            return fail(EXIT_USAGE, "diagnose: --lang takes en or zh, not '%s'", optarg);
         if (c == 'k') known = kb_paths_add(&o->paths, optarg);
         if (!known)
             return fail(EXIT_USAGE, "diagnose: wrong argument '%s'; see `memwatch diagnose --help`",
@@ -235,6 +237,8 @@ static void sort(struct observation *all, size_t count) {
 static int conclude(struct diagnosis *d) {
     size_t count = 0, n;
     for (size_t i = 0; i < d->texts; i++) count += incidents_count(d->text[i].incidents);
+    // Of what could not be read it is not true that nothing in it is known.
+    if (!count && !d->read) return EXIT_DAMAGED;
     struct observation *all = allocate(count + 1, sizeof *all);
     count = 0;
     for (size_t i = 0; i < d->texts; i++) {
@@ -360,12 +364,12 @@ static int follow_file(struct diagnosis *d, struct text *t, int fd) {
     return result;
 }
 
-// Reads one text. Returns EXIT_OK, or EXIT_USAGE with the reason told.
+// Reads one text. Returns EXIT_OK, or EXIT_DAMAGED with the reason told.
 static int read_text(struct diagnosis *d, struct text *t) {
     struct stat st;
     const struct options *o = d->options;
     int fd = t->name ? open(t->name, O_RDONLY | O_CLOEXEC) : STDIN_FILENO;
-    if (fd < 0) return fail(EXIT_USAGE, "cannot read '%s': %s", t->name, strerror(errno));
+    if (fd < 0) return fail(EXIT_DAMAGED, "cannot read '%s': %s", t->name, strerror(errno));
     bool file = fstat(fd, &st) == 0 && S_ISREG(st.st_mode);
     int result = !o->follow        ? read_all(d, fd)
                  : file && t->name ? follow_file(d, t, fd)
@@ -374,7 +378,7 @@ static int read_text(struct diagnosis *d, struct text *t) {
     matcher_finish(d->matcher);
     count_text(d, t);
     if (t->name) close(fd);
-    if (result != 0) return fail(EXIT_USAGE, "cannot read '%s': %s", name_of(t), strerror(error));
+    if (result != 0) return fail(EXIT_DAMAGED, "cannot read '%s': %s", name_of(t), strerror(error));
     if (o->follow) tell_new(d, t);
     return EXIT_OK;
 }
@@ -395,7 +399,10 @@ static int diagnose(struct diagnosis *d) {
         t->incidents = incidents_new(d->knowledge);
         if (!t->incidents) return fail(EXIT_DAMAGED, "no memory");
         int result = read_text(d, t);
-        if (result != EXIT_OK) code = result;
+        if (result == EXIT_OK)
+            d->read = true;
+        else
+            code = result;
     }
     int concluded = EXIT_OK;
     if (!o->follow)

@@ -120,7 +120,8 @@ static int read_command_line(int argc, char **argv, struct options *o) {
         if (c == 'o') o->output = optarg;
         if (c == 'f') {
             o->json = !strcmp(optarg, "json");
-            known = o->json || !strcmp(optarg, "text");
+            if (!o->json && strcmp(optarg, "text") != 0)
+                return fail(EXIT_USAGE, "report: --format takes text or json, not '%s'", optarg);
         }
         if (!known)
             return fail(EXIT_USAGE, "report: wrong argument '%s'; see `memwatch report --help`",

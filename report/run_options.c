@@ -8,6 +8,7 @@
 
 #include <errno.h>
 #include <getopt.h>
+#include <inttypes.h>
 #include <limits.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -45,6 +46,31 @@ static const char *argument_name(const struct row *row) {
     static const char *const names[] = {
         [KIND_BOOL] = "0|1", [KIND_MIB] = "MIB", [KIND_COUNT] = "COUNT", [KIND_PATH] = "PATH"};
     return row->kind == KIND_CHOICE ? row->words : names[row->kind];
+}
+
+// What the option takes, as a sentence says it.
+static const char *taken(const struct row *row, char *out, size_t bytes) {
+    size_t n = 0;
+    switch (row->kind) {
+    case KIND_BOOL:
+        return "0 or 1";
+    case KIND_MIB:
+        return "a whole number of MiB from 1 on";
+    case KIND_COUNT:
+        snprintf(out, bytes, "a number from 1 to %" PRIu64, row->most);
+        return out;
+    case KIND_CHOICE:
+        for (const char *w = row->words; *w && n < bytes; w++)
+            n += (size_t)snprintf(out + n, bytes - n,
+                                  *w != '|'            ? "%.1s"
+                                  : strchr(w + 1, '|') ? ", "
+                                                       : " or ",
+                                  w);
+        return out;
+    case KIND_PATH:
+        break;
+    }
+    return "a path";
 }
 
 static void print_help(void) {
@@ -105,11 +131,11 @@ static bool is_valid(const struct row *row, const char *value) {
 // Puts one option into the environment. Paths are made absolute, since the program may change its
 // working directory before the library reads them; folders are made if need be.
 static int set_option(const struct row *row, const char *value) {
-    char name[32], absolute[PATH_MAX];
+    char name[32], words[128], absolute[PATH_MAX];
     typed_name(row->name, name, sizeof name);
     if (!is_valid(row, value))
-        return fail(EXIT_RUN_FAILED, "run: --%s takes %s, not '%s'", name, argument_name(row),
-                    value);
+        return fail(EXIT_RUN_FAILED, "run: --%s takes %s, not '%s'", name,
+                    taken(row, words, sizeof words), value);
     if (row->kind == KIND_PATH) {
         size_t n = strlen(name);
         bool folder = n >= 3 && strcmp(name + n - 3, "dir") == 0;

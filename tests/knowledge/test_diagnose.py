@@ -15,6 +15,7 @@ import unicodedata
 import pytest
 
 from conftest import BUILD, MEMWATCH, clean_environment, wait_for
+from knowledge.conftest import RECORDS
 
 OOM = (
     "torch.OutOfMemoryError: CUDA out of memory. Tried to allocate 2.00 GiB. GPU 0 has a total "
@@ -75,19 +76,44 @@ def test_a_known_error_ends_with_0_and_none_with_4(memwatch, log):
 
 @pytest.mark.parametrize(
     "arguments",
-    [["--lang", "fr"], ["--nonsense"], ["--follow", "a", "b"], ["no such file"], ["."]],
+    [["--lang", "fr"], ["--nonsense"], ["--follow", "a", "b"]],
     ids=" ".join,
 )
-def test_wrong_usage_and_unreadable_files_end_with_2_and_one_line(memwatch, arguments):
+def test_wrong_usage_ends_with_2_and_one_line(memwatch, arguments):
     done = memwatch("diagnose", *arguments)
     assert done.returncode == 2
     assert re.fullmatch(r"memwatch: .*\n", done.stderr)
 
 
+@pytest.mark.parametrize("arguments", [["no such file"], ["."], ["--json", "no such file"], ["--follow", "no such file"]], ids=" ".join)
+def test_of_a_file_that_cannot_be_read_only_that_is_said(memwatch, arguments):
+    done = memwatch("diagnose", *arguments)
+    assert (done.returncode, done.stdout) == (3, "")
+    assert re.fullmatch(r"memwatch: cannot read .*\n", done.stderr)
+
+
+def test_a_wrong_language_is_told_with_those_that_there_are(memwatch):
+    for command in (["diagnose"], ["explain", "1"], ["kb", "list"]):
+        done = memwatch(*command[:1], "--lang", "fr", *command[1:])
+        assert done.returncode == 2
+        assert done.stderr == f"memwatch: {command[0]}: --lang takes en or zh, not 'fr'\n"
+
+
 def test_an_unreadable_file_does_not_hide_what_is_in_the_others(memwatch, log):
     done = memwatch("diagnose", "--json", "no such file", log(OOM))
-    assert done.returncode == 2
+    assert done.returncode == 3
     assert [i["record"] for i in json.loads(done.stdout)["incidents"]] == [OOM_RECORD]
+
+
+def test_one_of_a_kind_is_told_in_the_singular(memwatch, log):
+    """Of every record's message: what is counted as one has no plural."""
+    said = ""
+    for path in sorted(RECORDS.glob("*.json")):
+        for example in json.loads(path.read_text()).get("examples", [])[:1]:
+            said += " ".join(memwatch("diagnose", "--lang", "en", log(example)).stdout.split()) + "\n"
+    for one in (", 1 more piece of advice", ", 1 error not to be confused with it"):
+        assert one in said
+    assert not re.search(r"\b1 (more )?(pieces|errors not|known false claims|more times)", said)
 
 
 def test_help_tells_the_options(memwatch):
@@ -218,6 +244,14 @@ def test_text_tells_a_record_s_claims_once(memwatch, log):
     assert text.count("What helps") == 1
     assert text.count("observed") == 5
     assert "and 2 more times" in text
+
+
+def test_a_wild_access_is_no_consequence_of_a_shortage_before_it(diagnose):
+    """That the program ignored the failed allocation is one guess among many: each keeps its own
+    severity and advice."""
+    log = "RuntimeError: CUDA error: out of memory\nRuntimeError: CUDA error: an illegal memory access was encountered\n"
+    found = {i["record"]: (i["severity"], i["followed_by"]) for i in diagnose(log)["incidents"]}
+    assert found == {"cuda/out-of-memory": ("error", []), "cuda/illegal-address": ("fatal", [])}
 
 
 def test_ranks_that_fail_alike_are_one_incident(diagnose):

@@ -251,6 +251,10 @@ def test_wrong_usage_is_told(arguments, memwatch):
     assert done.stderr.count("\n") == 1 and "memwatch" in done.stderr
 
 
+def test_a_wrong_format_is_told_with_those_that_there_are(memwatch):
+    assert memwatch("report", "--format", "xml", "a").stderr == "memwatch: report: --format takes text or json, not 'xml'\n"
+
+
 def test_output_that_cannot_be_written_is_told(ledger, memwatch):
     done = memwatch("report", "--output", "/dev/full", ledger)
     assert done.returncode == 3 and "cannot write" in done.stderr

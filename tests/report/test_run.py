@@ -125,6 +125,20 @@ def test_wrong_use_of_run_gives_125_and_one_line(memwatch, arguments):
     assert done.stderr.startswith("memwatch: ") and done.stderr.count("\n") == 1
 
 
+@pytest.mark.parametrize(
+    ("option", "value", "allowed"),
+    [
+        ("--python-depth", "9999", "a number from 1 to 128"),
+        ("--ledger-max", "0", "a whole number of MiB from 1 on"),
+        ("--monitor", "yes", "0 or 1"),
+        ("--tensors", "none", "gpu, all or off"),
+    ],
+)
+def test_a_wrong_value_is_told_with_those_that_an_option_takes(memwatch, option, value, allowed):
+    done = memwatch("run", option, value, "true")
+    assert (done.returncode, done.stderr) == (125, f"memwatch: run: {option} takes {allowed}, not '{value}'\n")
+
+
 def test_a_missing_library_gives_125_and_says_what_to_set(memwatch):
     done = memwatch("run", "true", env={"MEMWATCH_LIBRARY": "/nowhere/libmemwatch.so"})
     assert done.returncode == 125
