@@ -289,27 +289,44 @@ static int list(const struct options *o) {
     return fail(EXIT_NOTHING, "kb list: there is no record of domain '%s'", o->domain);
 }
 
-// More than all words can score.
-#define A_MESSAGE 1000000
+// What is listed of a search; --json has all.
+#define ROWS 15
+// How many times as much a whole word counts as a part within a word.
+#define WHOLE_WORD 4
 
 struct ranked {
     const struct record *record;
-    unsigned score;
+    unsigned message; // how the words fit it as a message
+    unsigned phrase;  // and as its name
+    bool disputed;
+    unsigned score; // of the words one by one
+};
+
+struct query {
+    char *text;  // as it was given
+    char *plain; // see plain_text()
+    char **word;
+    size_t words;
 };
 
 static bool in_word(char c) {
     return isalnum((unsigned char)c) || (unsigned char)c >= 0x80;
 }
 
-// "oom" is looked for: it is in "OOM killer" rather than in "room". What is not ASCII has no
+// A whole word counts more than its beginning, and that more than any other part: "oom" is looked
+// for, it is in "OOM killer" rather than in "oom_score" or in "room". What is not ASCII has no
 // bounds.
 static unsigned in_text(const char *text, const char *word, unsigned weight) {
-    unsigned found = 0;
+    size_t length = strlen(word);
+    unsigned best = 0;
     for (const char *at = text; at && (at = strcasestr(at, word)); at++) {
-        if (at == text || !in_word(at[-1]) || (unsigned char)*word >= 0x80) return 2 * weight;
-        found = weight;
+        bool unbounded = (unsigned char)*word >= 0x80;
+        bool begins = unbounded || at == text || !in_word(at[-1]);
+        bool ends = unbounded || !in_word(at[length]);
+        unsigned found = weight * (begins && ends ? WHOLE_WORD : begins ? 2 : 1);
+        if (found > best) best = found;
     }
-    return found;
+    return best;
 }
 
 static unsigned in_texts(const struct bilingual *text, const char *word, unsigned weight) {
@@ -343,78 +360,167 @@ static unsigned word_score(const struct record *r, const char *word) {
         in_list(&r->tags, word, 2) + in_list(&r->examples, word, 2) +
         in_texts(&r->cause.text, word, 1) + in_actions(r->workaround, r->workarounds, word) +
         in_actions(r->dead_end, r->dead_ends, word);
-    for (size_t i = 0; i < r->codes; i++) score += in_text(r->code[i].name, word, 4);
-    for (size_t i = 0; i < r->disputes; i++) score += in_texts(&r->dispute[i].claim, word, 1);
-    return score;
+    unsigned code = 0, dispute = 0; // the best: a record is no nearer for having many
+    for (size_t i = 0; i < r->codes; i++) {
+        unsigned one = in_text(r->code[i].name, word, 4);
+        if (one > code) code = one;
+    }
+    for (size_t i = 0; i < r->disputes; i++) {
+        unsigned one = in_texts(&r->dispute[i].claim, word, 1);
+        if (one > dispute) dispute = one;
+    }
+    return score + code + dispute;
 }
 
 // Words that are a message are looked for as one: its record first, then those that fit it, too.
 static unsigned message_score(const struct record *r, const struct incident *const *incident,
                               size_t count) {
     for (size_t i = 0; i < count; i++) {
-        if (incident[i]->record == r) return 2 * A_MESSAGE;
+        if (incident[i]->record == r) return 2;
         for (size_t k = 0; k < incident[i]->alsos; k++)
-            if (incident[i]->also[k].record == r) return A_MESSAGE;
+            if (incident[i]->also[k].record == r) return 1;
     }
     return 0;
 }
 
-static unsigned words_score(const struct record *r, const struct options *o) {
+static unsigned words_score(const struct record *r, const struct query *q) {
     unsigned all = 0;
-    for (int i = 0; i < o->words; i++) {
-        unsigned score = word_score(r, o->word[i]);
+    for (size_t i = 0; i < q->words; i++) {
+        unsigned score = word_score(r, q->word[i]);
         if (!score) return 0;
         all += score;
     }
     return all;
 }
 
-static int by_score(const void *a, const void *b) {
+// In small letters, one blank before, between and after words, "oom" for "out of memory": so
+// "cuda/out-of-memory", "CUDA: out of memory" and "cuda oom" are one. The caller frees.
+static char *plain_text(const char *text) {
+    static const char *const shortages[] = {" out of memory ", " out of device memory "};
+    static const char abbreviation[] = " oom ";
+    char *plain = allocate(strlen(text) + 3, 1), *end = plain;
+    *end++ = ' ';
+    for (; *text; text++) {
+        if (in_word(*text))
+            *end++ = (char)tolower((unsigned char)*text);
+        else if (end[-1] != ' ')
+            *end++ = ' ';
+    }
+    if (end[-1] != ' ') *end = ' ';
+    for (size_t i = 0; i < sizeof shortages / sizeof shortages[0]; i++)
+        for (char *at = plain; (at = strstr(at, shortages[i]));) {
+            char *rest = at + strlen(shortages[i]);
+            memcpy(at, abbreviation, strlen(abbreviation));
+            memmove(at + strlen(abbreviation), rest, strlen(rest) + 1);
+        }
+    return plain;
+}
+
+// How far the words, as they follow each other, are the record's name: all of its id; a part of id
+// and title, and all of the id behind the family's name; a part of both, of the id, of the title,
+// or none.
+static unsigned phrase_score(const struct record *r, const struct query *q) {
+    const char *slash = strchr(r->id, '/');
+    char *id = plain_text(r->id), *name = plain_text(slash ? slash : r->id),
+         *title = plain_text(record_text(&r->title, LANGUAGE_EN));
+    bool in_id = strstr(id, q->plain), in_title = strstr(title, q->plain);
+    unsigned score = !strcmp(id, q->plain) ? 5
+                     : in_id && in_title   ? 3 + !strcmp(name, q->plain)
+                     : in_id               ? 2
+                                           : in_title;
+    free(id);
+    free(name);
+    free(title);
+    return score;
+}
+
+static int by_rank(const void *a, const void *b) {
     const struct ranked *x = a, *y = b;
+    if (x->message != y->message) return x->message > y->message ? -1 : 1;
+    if (x->phrase != y->phrase) return x->phrase > y->phrase ? -1 : 1;
+    if (x->disputed != y->disputed) return x->disputed ? 1 : -1;
+    // Of records of one name the one that says least besides is the plainest.
+    size_t m = strlen(x->record->id), n = strlen(y->record->id);
+    if (x->phrase && m != n) return m < n ? -1 : 1;
     if (x->score != y->score) return x->score > y->score ? -1 : 1;
     return strcmp(x->record->id, y->record->id);
 }
 
-static char *joined(const struct options *o) {
+// The arguments as one text, and its words, without what ends a sentence.
+static struct query read_query(const struct options *o) {
+    struct query q = {0};
     size_t bytes = 1;
     for (int i = 0; i < o->words; i++) bytes += strlen(o->word[i]) + 1;
-    char *text = allocate(bytes, 1);
-    for (int i = 0; i < o->words; i++) strcat(strcat(text, i ? " " : ""), o->word[i]);
-    return text;
+    q.text = allocate(bytes, 1);
+    for (int i = 0; i < o->words; i++) strcat(strcat(q.text, i ? " " : ""), o->word[i]);
+    q.plain = plain_text(q.text);
+    q.word = allocate(bytes, sizeof *q.word);
+    for (const char *at = q.text; *(at += strspn(at, " \t\n"));) {
+        size_t length = strcspn(at, " \t\n"), kept = length;
+        while (kept > 1 && strchr(".,;:!?", at[kept - 1])) kept--;
+        char *word = strndup(at, kept);
+        if (word) q.word[q.words++] = word;
+        at += length;
+    }
+    return q;
+}
+
+static void free_query(struct query *q) {
+    for (size_t i = 0; i < q->words; i++) free(q->word[i]);
+    free(q->word);
+    free(q->plain);
+    free(q->text);
+}
+
+// The records that fit, best first; how many.
+static size_t rank(const struct knowledge *knowledge, const struct query *q,
+                   struct ranked *ranked) {
+    size_t found = 0, count = 0;
+    struct incidents *incidents = incidents_of_text(knowledge, q->text, strlen(q->text));
+    const struct incident *const *list = incidents ? incidents_ranked(incidents, &count) : NULL;
+    for (size_t i = 0; i < knowledge_count(knowledge); i++) {
+        const struct record *r = knowledge_get(knowledge, i);
+        struct ranked one = {.record = r,
+                             .message = message_score(r, list, count),
+                             .phrase = phrase_score(r, q),
+                             .disputed = r->tier == TIER_DISPUTED,
+                             .score = words_score(r, q)};
+        if (one.message || one.phrase || one.score) ranked[found++] = one;
+    }
+    incidents_free(incidents);
+    qsort(ranked, found, sizeof *ranked, by_rank);
+    return found;
 }
 
 static int search(const struct options *o) {
-    if (!o->words) return fail(EXIT_USAGE, "kb search: words to look for are needed");
+    struct query q = read_query(o);
+    if (!q.words) {
+        free_query(&q);
+        return fail(EXIT_USAGE, "kb search: words to look for are needed");
+    }
     struct knowledge *knowledge = kb_open(&o->kb);
-    size_t n = knowledge_count(knowledge), found = 0;
+    size_t n = knowledge_count(knowledge);
     struct ranked *ranked = allocate(n + 1, sizeof *ranked);
     const struct record **record = allocate(n + 1, sizeof *record);
-    char *text = joined(o);
-    struct incidents *incidents = incidents_of_text(knowledge, text, strlen(text));
-    size_t count = 0;
-    const struct incident *const *list = incidents ? incidents_ranked(incidents, &count) : NULL;
-    for (size_t i = 0; i < n; i++) {
-        struct ranked one = {knowledge_get(knowledge, i), 0};
-        one.score = words_score(one.record, o) + message_score(one.record, list, count);
-        if (one.score) ranked[found++] = one;
-    }
-    incidents_free(incidents);
-    free(text);
-    qsort(ranked, found, sizeof *ranked, by_score);
+    size_t found = rank(knowledge, &q, ranked), shown = found > ROWS && !o->json ? ROWS : found;
     for (size_t i = 0; i < found; i++) record[i] = ranked[i].record;
-    if (found || o->json) print_records(record, found, o);
+    if (found || o->json) print_records(record, shown, o);
+    if (found > shown)
+        printf("and %zu more: another word narrows it down, --json lists all\n", found - shown);
+    bool several = q.words > 1;
+    free_query(&q);
     free((void *)record);
     free(ranked);
     knowledge_free(knowledge);
     if (found) return EXIT_OK;
     return fail(EXIT_NOTHING, "kb search: no record has %s",
-                o->words > 1 ? "all of these words" : "this word");
+                several ? "all of these words" : "this word");
 }
 
 // ---- show -----------------------------------------------------------------------------------
 
-// The record of this id, or the only one whose id has the text in it. NULL, with a line on standard
-// error, if there is none or more than one.
+// The record of this id, or the only one whose id has the text in it. NULL if there is none or more
+// than one, which standard error tells.
 static const struct record *find_record(const struct knowledge *knowledge, const char *id) {
     const struct record *found = knowledge_find(knowledge, id);
     size_t alike = 0;
@@ -426,10 +532,14 @@ static const struct record *find_record(const struct knowledge *knowledge, const
         alike++;
     }
     if (alike == 1) return found;
-    if (alike)
-        fail(EXIT_NOTHING, "kb show: %zu ids have '%s' in them; see `memwatch kb list`", alike, id);
-    else
+    if (alike) {
+        fail(EXIT_NOTHING, "kb show: %zu ids have '%s' in them:", alike, id);
+        for (size_t i = 0; i < knowledge_count(knowledge); i++)
+            if (strstr(knowledge_get(knowledge, i)->id, id))
+                fprintf(stderr, "  %s\n", knowledge_get(knowledge, i)->id);
+    } else {
         fail(EXIT_NOTHING, "kb show: there is no record '%s'; see `memwatch kb list`", id);
+    }
     return NULL;
 }
 
@@ -538,7 +648,8 @@ static int read_command_line(int argc, char **argv, struct options *o) {
         if (c == 'd') o->domain = optarg;
         if (c == 'n') o->negatives = optarg;
         if (c == 'j') o->json = true;
-        if (c == 'l') known = language_parse(optarg, &o->language);
+        if (c == 'l' && !language_parse(optarg, &o->language))
+            return fail(EXIT_USAGE, "kb: --lang takes en or zh, not '%s'", optarg);
         if (!known)
             return fail(EXIT_USAGE, "kb: wrong argument '%s'; see `memwatch kb --help`",
                         argv[optind - 1]);

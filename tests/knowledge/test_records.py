@@ -554,6 +554,31 @@ def test_search_prefers_words_to_parts_of_words(memwatch, tmp_path):
     assert [r["id"] for r in listed] == ["mine/zz", "mine/room"]
 
 
+@pytest.mark.parametrize(
+    ("words", "first"),
+    [
+        (["out of memory"], ["cuda/out-of-memory"]),
+        (["CUDA out of memory"], ["cuda/out-of-memory"]),
+        (["cuda", "oom"], ["cuda/out-of-memory", "torch/cuda-oom-capacity"]),
+        (["cuda oom"], ["cuda/out-of-memory", "torch/cuda-oom-capacity"]),
+        (["cuda-oom"], ["cuda/out-of-memory", "torch/cuda-oom-capacity"]),
+    ],
+    ids=lambda value: " ".join(value),
+)
+def test_search_has_the_plain_record_before_all_others(memwatch, words, first):
+    rows = [line.split()[:3] for line in memwatch("kb", "search", *words).stdout.splitlines()]
+    assert [row[0] for row in rows[: len(first)]] == first
+    tiers = [row[2] for row in rows[:5]]
+    assert "disputed" not in tiers
+
+
+def test_search_lists_the_best_and_says_how_many_more_there_are(memwatch):
+    *rows, last = memwatch("kb", "search", "memory").stdout.splitlines()
+    everything = json.loads(memwatch("kb", "search", "--json", "memory").stdout)
+    assert [row.split()[0] for row in rows] == [r["id"] for r in everything[:15]]
+    assert last.startswith(f"and {len(everything) - 15} more")
+
+
 def test_asking_for_what_is_not_there_is_told_by_the_exit_code(memwatch):
     for arguments in (["show", "no/such"], ["search", "xyzzy-plugh"], ["list", "--domain", "none"]):
         done = memwatch("kb", *arguments)
@@ -567,6 +592,9 @@ def test_a_part_of_an_id_is_enough_if_there_is_only_one(memwatch):
     assert "apple-mps/implausible-other-allocations" in memwatch("kb", "show", "implausible").stdout
     done = memwatch("kb", "show", "cuda")
     assert done.returncode == 4 and "ids have 'cuda' in them" in done.stderr
+    first, *listed = memwatch("kb", "show", "cuda-oom").stderr.splitlines()
+    assert f"{len(listed)} ids have 'cuda-oom' in them" in first
+    assert {"  torch/cuda-oom-capacity", "  nccl/cuda-oom"} <= set(listed)
 
 
 def test_show_tells_what_changed_from_version_to_version(memwatch):
