@@ -627,6 +627,12 @@ static void find_rounding(struct analysis *a, const struct reading *r) {
             a->c->role == ROLE_REQUEST ? 98 : PLAUSIBLE + 5);
 }
 
+// An amount that a device may be thought to hold: neither asked for nor what there is at most.
+static bool is_held(const struct number *n, enum counter_role role) {
+    return role == ROLE_USED || role == ROLE_ALLOCATED || role == ROLE_RESERVED ||
+           role == ROLE_OTHER || (role == ROLE_NONE && n->kind == NUMBER_SIZE);
+}
+
 // More than there is.
 static void find_excess(struct analysis *a, const struct reading *r) {
     const struct number *n = a->n;
@@ -644,6 +650,8 @@ static void find_excess(struct analysis *a, const struct reading *r) {
     bool spills = a->c->platform == PLATFORM_WINDOWS || a->c->platform == PLATFORM_UNKNOWN;
     if (role == ROLE_FREE || (role == ROLE_USED && !spills))
         add(a, r, COUNTER_EXCEEDS, STRENGTH_PRINTED, 78);
+    else if (a->c->device_stated && a->c->platform != PLATFORM_WINDOWS && is_held(n, role))
+        add(a, r, COUNTER_EXCEEDS, STRENGTH_POSSIBLE, PLAUSIBLE + 5);
 }
 
 static void find_plausible(struct analysis *a, const struct reading *r) {

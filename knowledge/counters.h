@@ -57,6 +57,7 @@ struct counter_mapping {
 struct counter_context {
     enum counter_role role;
     uint64_t device_bytes; // memory of the device; 0: unknown, then a sibling of ROLE_TOTAL serves
+    bool device_stated;    // by who asks: whatever is more than device_bytes is worth telling then
     uint64_t host_bytes;   // RAM and swap; 0: unknown
     uint64_t expected_bytes; // the same quantity from a second source; 0: there is none
     enum counter_platform platform;

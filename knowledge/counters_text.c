@@ -547,14 +547,24 @@ static void excess_fact(struct sentence *s) {
     number_wide total = s->context->device_bytes;
     for (size_t i = 0; i < s->context->siblings_count && !total; i++)
         if (s->context->siblings[i].role == ROLE_TOTAL) total = amount(&s->context->siblings[i]);
-    say(s, "%s %s is more than the device has (%s).", "%s %s 超过了设备的容量（%s）。",
-        role_name(s->context->role, s->language), printed(s), size(s, total));
+    if (s->context->role == ROLE_NONE)
+        say(s, "%s is more than the device has (%s).", "%s 超过了设备的容量（%s）。", printed(s),
+            size(s, total));
+    else
+        say(s, "%s %s is more than the device has (%s).", "%s %s 超过了设备的容量（%s）。",
+            role_name(s->context->role, s->language), printed(s), size(s, total));
 }
 
 static void excess_guess(struct sentence *s) {
     if (s->context->role == ROLE_FREE)
         say(s, "Free and total are of different devices or sources, or one of them is made up.",
             "空闲量与总量来自不同设备或来源，或其中之一是伪造的。");
+    else if (s->context->role == ROLE_NONE)
+        say(s,
+            "If it is what the device holds, it is wrong or of another device; as a request, or "
+            "where the driver moves allocations to system memory (Windows), it can be true.",
+            "若它表示设备上的占用量，则数值有误或属于另一设备；若是请求量，或在驱动会把分配移到系统"
+            "内存的平台（Windows）上，它可能是真的。");
     else
         say(s,
             "The same memory was counted twice (framebuffer plus BAR1), the two figures have "

@@ -134,9 +134,15 @@ static int read_command_line(int argc, char **argv, struct options *o) {
             return EXIT_OK;
         }
         if (c == 'j') o->json = true;
-        if (c == 'p') known = read_platform(optarg, &o->platform);
-        if (c == 'd') known = read_size(optarg, &o->device_bytes);
-        if (c == 'l') known = language_parse(optarg, &o->language);
+        if (c == 'p' && !read_platform(optarg, &o->platform))
+            return fail(EXIT_USAGE, "explain: --platform takes linux, windows or macos, not '%s'",
+                        optarg);
+        if (c == 'd' && !read_size(optarg, &o->device_bytes))
+            return fail(EXIT_USAGE,
+                        "explain: --device-memory takes a size such as \"24 GiB\", not '%s'",
+                        optarg);
+        if (c == 'l' && !language_parse(optarg, &o->language))
+            return fail(EXIT_USAGE, "explain: --lang takes en or zh, not '%s'", optarg);
         if (c == 'k') known = kb_paths_add(&o->paths, optarg);
         if (!known)
             return fail(EXIT_USAGE, "explain: wrong argument '%s'; see `memwatch explain --help`",
@@ -260,6 +266,7 @@ static void find_records(const struct explanation *e, struct figure *f) {
 
 static void judge(struct figure *f, uint64_t device_bytes) {
     f->context.device_bytes = device_bytes;
+    f->context.device_stated = device_bytes;
     f->classes = counters_classify(&f->number, &f->context, f->class, COUNTER_CLASSES);
     f->verdict = counters_verdict(f->class, f->classes);
 }
@@ -385,15 +392,19 @@ static void print_incidents(const struct explanation *e) {
 
 static void print_text(const struct explanation *e) {
     const struct options *o = e->options;
-    bool any = e->incident_count;
+    bool known = e->incident_count, any = known;
     print_incidents(e);
-    if (!any && !e->alone) puts(say(o, "No known error.", "没有已知的错误。"));
     for (size_t i = 0; i < e->figures; i++) {
         if (!matters(e, &e->figure[i])) continue;
-        if (any || !e->alone) putchar('\n');
+        if (any) putchar('\n');
         print_figure(e, &e->figure[i]);
         any = true;
     }
+    // What it is comes before what it is not.
+    if (!known && !e->alone && any)
+        printf("\n%s\n",
+               say(o, "As a message it is no known error.", "作为消息，它不是已知的错误。"));
+    if (!known && !e->alone && !any) puts(say(o, "No known error.", "没有已知的错误。"));
     if (e->figures && !any) puts(say(o, "Its numbers are plausible.", "其中的数值都合理。"));
     if (e->more)
         print_paragraph(stdout, "", 0,

@@ -196,11 +196,31 @@ def test_the_devices_memory_decides_what_fits(as_json, explain):
 def test_the_platform_decides_whether_more_may_be_used_than_there_is(as_json, explain):
     """On Windows the driver moves what does not fit to system memory (nvtop#436 is of Linux)."""
     text = ("--device-memory=24GiB", "used 58 GiB")
-    for allowed in ([], ["--platform", "windows"]):
-        assert best(as_json(*allowed, *text), "58 GiB")[0]["verdict"] == "plausible"
+    assert best(as_json("--platform", "windows", *text), "58 GiB")[0]["verdict"] == "plausible"
+    number, first = best(as_json(*text), "58 GiB")
+    assert (number["verdict"], first["kind"]) == ("ambiguous", "exceeds_total")
     number, first = best(as_json("--platform", "linux", *text), "58 GiB")
     assert (number["verdict"], first["kind"]) == ("implausible", "exceeds_total")
     assert "'beos'" in explain("--platform", "beos", "1", code=2)
+
+
+def test_a_number_is_held_against_the_device_that_was_named(as_json, explain):
+    assert "30 GiB is more than the device has (24.00 GiB)" in explain("--device-memory", "24 GiB", "30 GiB")
+    assert "more than the device has" in explain("--device-memory", "24 GiB", "GPU used 30 GiB")
+    for allowed in (
+        ("--device-memory", "24 GiB", "24.5 GiB"),
+        ("--device-memory", "24 GiB", "Tried to allocate 30 GiB"),
+        ("--device-memory", "24 GiB", "--platform", "windows", "30 GiB"),
+        ("30 GiB",),
+        ("127543908212736 bytes",),
+    ):
+        assert {n["verdict"] for n in as_json(*allowed)["numbers"]} == {"plausible"}, allowed
+
+
+def test_what_a_text_is_comes_before_what_it_is_not(memwatch):
+    said = memwatch("explain", "--lang", "en", "other allocations: 67108914.49 GiB").stdout
+    assert "67108914.49 GiB: cannot be true" in said.splitlines()[0]
+    assert said.endswith("\nAs a message it is no known error.\n")
 
 
 # The reports that the classes were made from, as people would give them: the words around a number
