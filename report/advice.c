@@ -501,11 +501,23 @@ static void print_short(FILE *out, const struct record *record, enum language la
     append_text(&l, "memwatch kb show ");
     if (!record->bundled) append(&l, "--kb %.400s ", record->file);
     append(&l, zh ? "%s：来源" : "%s: sources", record->id);
-    if (left) append(&l, zh ? "、另外 %zu 条建议" : ", %zu more pieces of advice", left);
+    if (left)
+        append(&l,
+               zh          ? "、另外 %zu 条建议"
+               : left == 1 ? ", %zu more piece of advice"
+                           : ", %zu more pieces of advice",
+               left);
     if (record->disputes)
-        append(&l, zh ? "、%zu 条已知的错误说法" : ", %zu known false claims", record->disputes);
+        append(&l,
+               zh                      ? "、%zu 条已知的错误说法"
+               : record->disputes == 1 ? ", %zu known false claim"
+                                       : ", %zu known false claims",
+               record->disputes);
     if (confused)
-        append(&l, zh ? "、%zu 个易混淆的错误" : ", %zu errors not to be confused with it",
+        append(&l,
+               zh              ? "、%zu 个易混淆的错误"
+               : confused == 1 ? ", %zu error not to be confused with it"
+                               : ", %zu errors not to be confused with it",
                confused);
     labelled(out, W_MORE, language, l.text);
 }
@@ -528,7 +540,10 @@ void advice_print(FILE *out, const struct knowledge *knowledge, const struct obs
     }
     if (count > OBSERVATIONS) {
         l.length = 0;
-        append(&l, language == LANGUAGE_ZH ? "另有 %zu 处" : "and %zu more times",
+        append(&l,
+               language == LANGUAGE_ZH     ? "另有 %zu 处"
+               : count - OBSERVATIONS == 1 ? "and %zu more time"
+                                           : "and %zu more times",
                count - OBSERVATIONS);
         print_paragraph(out, "", LABELLED, l.text);
     }

@@ -228,7 +228,9 @@ static void print_pools(FILE *out, const cJSON *report) {
 // ---- threads, failures ----------------------------------------------------------------------
 
 static void print_rest(FILE *out, int all, const char *what) {
-    if (all > LISTED) fprintf(out, "and %d more %s: see the JSON\n", all - LISTED, what);
+    if (all > LISTED)
+        fprintf(out, "and %d more %s%s: see the JSON\n", all - LISTED, what,
+                all - LISTED == 1 ? "" : "s");
 }
 
 // Where that many columns of a text end.
@@ -280,7 +282,7 @@ static void print_threads(FILE *out, const cJSON *report) {
                 json_u64(thread, "tid"), fit(state, life, 7), bytes_of(thread, "live_bytes", live),
                 json_u64(thread, "live_blocks"), allocations, frees);
     }
-    print_rest(out, cJSON_GetArraySize(threads), "threads");
+    print_rest(out, cJSON_GetArraySize(threads), "thread");
 }
 
 static void print_failures(FILE *out, const cJSON *report) {

@@ -308,7 +308,10 @@ static void print_row(FILE *out, const struct picture *p, const struct row *r, c
 }
 
 static void print_more(FILE *out, size_t rows, size_t shown, const char *what) {
-    if (rows > shown) fprintf(out, "and %zu more %s: --limit shows them\n", rows - shown, what);
+    size_t more = rows > shown ? rows - shown : 0;
+    if (more)
+        fprintf(out, "and %zu more %s%s: --limit shows %s\n", more, what, more == 1 ? "" : "s",
+                more == 1 ? "it" : "them");
 }
 
 static void print_omitted(FILE *out, const cJSON *report) {
@@ -316,8 +319,9 @@ static void print_omitted(FILE *out, const cJSON *report) {
     uint64_t count = json_u64(omitted, "count");
     char live[BYTES_TEXT];
     if (count)
-        fprintf(out, "and %" PRIu64 " further sites with %s live, which this report only sums up\n",
-                count, bytes_text(json_u64(omitted, "live_bytes"), live));
+        fprintf(out,
+                "and %" PRIu64 " further site%s with %s live, which this report only sums up\n",
+                count, count == 1 ? "" : "s", bytes_text(json_u64(omitted, "live_bytes"), live));
 }
 
 // ---- sites ----------------------------------------------------------------------------------
@@ -337,7 +341,9 @@ static void print_call(FILE *out, const struct row *r) {
 }
 
 static void print_left_out(FILE *out, unsigned *frames) {
-    if (*frames) fprintf(out, "      ... %u frames, shown with --all-frames\n", *frames);
+    if (*frames)
+        fprintf(out, "      ... %u frame%s, shown with --all-frames\n", *frames,
+                *frames == 1 ? "" : "s");
     *frames = 0;
 }
 
@@ -438,8 +444,6 @@ static size_t unite(struct row *row, size_t count) {
 static void print_rows(FILE *out, const struct picture *p, struct row *row, size_t count) {
     size_t shown = count < p->view->limit ? count : p->view->limit;
     const char *by = view_group_name(p->view->group);
-    char what[32];
-    snprintf(what, sizeof what, "%ss", by);
     print_heading(out, row->layer, by, p->view);
     for (size_t i = 0; i < shown; i++) {
         // The end of a long path says more than its beginning.
@@ -450,7 +454,7 @@ static void print_rows(FILE *out, const struct picture *p, struct row *row, size
         if (p->view->group == GROUP_MODULE && n > NAME_WIDTH) name = short_file(p, name);
         print_row(out, p, &row[i], name);
     }
-    print_more(out, count, shown, what);
+    print_more(out, count, shown, by);
 }
 
 static void print_by_site(FILE *out, const struct picture *p, struct row *row, size_t count) {
@@ -462,7 +466,7 @@ static void print_by_site(FILE *out, const struct picture *p, struct row *row, s
         print_call(out, &row[i]);
         print_chain(out, p, &row[i]);
     }
-    print_more(out, count, shown, "sites");
+    print_more(out, count, shown, "site");
 }
 
 static void print_groups(FILE *out, const struct picture *p, struct row *row, size_t count) {

@@ -209,6 +209,7 @@ def test_a_report_lists_the_largest_sites_and_sums_up_the_rest(large, as_json, a
     assert len(names(lines)) == 3
     assert lines[-2].startswith("and 9") and lines[-2].endswith("more sites: --limit shows them")
     assert lines[-1].startswith("and 1001 further sites with ")
+    assert as_text(large, "--limit=999")[-2] == "and 1 more site: --limit shows it"
     assert len(names(as_text(large, "--group-by=line", "--limit=5000"))) > 500
 
 
