@@ -242,9 +242,21 @@ void mw_device_total(int device, uint64_t total) {
     SHOW(device, d);
 }
 
+// Live of this process on a device. Before there is a ledger nothing was allocated.
+static uint64_t own_live(int device) {
+    uint64_t bytes = 0;
+    for (unsigned i = 0; mw_awake() && i < MW_ACCOUNTS; i++) {
+        const struct mw_account *a = &mw_ledger->account[i];
+        if (mw_get(&a->state) && a->device == device && mw_space_on_device(a->space))
+            bytes += mw_account_live(i);
+    }
+    return bytes;
+}
+
 void mw_device_info(int device, uint64_t free_bytes, uint64_t total) {
     struct mw_device *d = device_at(device);
     if (!d) return;
+    mw_set(&d->info_own, own_live(device) + 1);
     mw_set(&d->info_free, free_bytes);
     mw_set(&d->info_total, total);
     mw_set(&d->info_ns, now());

@@ -60,6 +60,12 @@ enum mw_space {
         MW_SPACE_COUNT
 };
 
+// Is memory of this space certainly on its device, and this process's own there? Managed memory may
+// be on the host, a mapping is not memory of its own.
+static inline int mw_space_on_device(unsigned space) {
+    return space == MW_SPACE_DEVICE || space == MW_SPACE_ARRAY || space == MW_SPACE_PHYSICAL;
+}
+
 // ---------------------------------------------------------------------------------------------
 // Records: one per live block or handle, 32 bytes, in open-addressing segments.
 //
@@ -363,7 +369,9 @@ struct mw_device { // index = ordinal
     _Atomic uint64_t info_free, info_total, info_ns, info_n; // last cuMemGetInfo, calls counted
     _Atomic uint64_t graph_used, graph_used_high, graph_reserved, graph_reserved_high, graph_ns;
     _Atomic uint64_t limits[8], limits_set; // cuCtxSetLimit by CUlimit; bit i set = limits[i] known
-    uint64_t reserved1[1];
+    // What this process had live on the device at that last cuMemGetInfo, in the spaces of
+    // mw_space_on_device, + 1; 0 = not known: an earlier library wrote this.
+    _Atomic uint64_t info_own;
 };
 static_assert(sizeof(struct mw_device) == 272, "");
 

@@ -128,21 +128,18 @@ static void add_process(cJSON *report, const struct model *m, bool alive) {
 
 // ---- devices, contexts, pools ---------------------------------------------------------------
 
-// What of a device this process is known to hold: whose bytes are certainly there (managed memory
-// may be on the host, a mapping is not memory of its own).
+// What of a device this process is known to hold.
 static uint64_t own_bytes(const struct model *m, int device) {
     uint64_t bytes = 0;
     for (unsigned i = 0; i < m->accounts; i++) {
         const struct model_account *a = &m->account[i];
-        bool there = a->space == MW_SPACE_DEVICE || a->space == MW_SPACE_ARRAY ||
-                     a->space == MW_SPACE_PHYSICAL;
-        if (a->device == device && there) bytes += a->held.bytes;
+        if (a->device == device && mw_space_on_device(a->space)) bytes += a->held.bytes;
     }
     return bytes;
 }
 
-static void add_memory_info(cJSON *object, const struct model *m, const struct mw_device *d,
-                            uint64_t own) {
+// What is in use on a device and not this process's can only be told of the moment when it asked.
+static void add_memory_info(cJSON *object, const struct model *m, const struct mw_device *d) {
     if (!d->info_n) {
         json_add_null(object, "memory_info");
         json_add_null(object, "unattributed_bytes");
@@ -153,6 +150,13 @@ static void add_memory_info(cJSON *object, const struct model *m, const struct m
     json_add_u64(info, "total_bytes", d->info_total);
     json_add_u64(info, "calls", d->info_n);
     emit_time(info, "time", m, d->info_ns);
+    if (!d->info_own) {
+        json_add_null(info, "own_bytes");
+        json_add_null(object, "unattributed_bytes");
+        return;
+    }
+    uint64_t own = d->info_own - 1;
+    json_add_u64(info, "own_bytes", own);
     json_add_i64(object, "unattributed_bytes", (int64_t)(d->info_total - d->info_free - own));
 }
 
@@ -195,7 +199,6 @@ static void add_devices(cJSON *report, const struct model *m) {
     for (unsigned i = 0; i < MW_DEVICES; i++) {
         const struct mw_device *d = &header_of(m)->device[i];
         if (!device_known(m, i)) continue;
-        uint64_t own = own_bytes(m, (int)i);
         cJSON *device = json_add_object(devices, NULL);
         json_add_u64(device, "ordinal", i);
         json_add_text(device, "name", d->name);
@@ -203,8 +206,8 @@ static void add_devices(cJSON *report, const struct model *m) {
             json_add_u64(device, "total_bytes", d->total);
         else
             json_add_null(device, "total_bytes");
-        json_add_u64(device, "own_bytes", own);
-        add_memory_info(device, m, d, own);
+        json_add_u64(device, "own_bytes", own_bytes(m, (int)i));
+        add_memory_info(device, m, d);
         add_graph_memory(device, m, d);
         add_limits(device, d);
     }

@@ -200,9 +200,10 @@ static void print_devices(FILE *out, const cJSON *report) {
         fprintf(out, "  the program was told: %s free of %s\n", bytes_of(info, "free_bytes", a),
                 bytes_of(info, "total_bytes", b));
         int64_t rest = json_i64(device, "unattributed_bytes");
-        if (rest > 0)
+        // A report of an earlier release compared it with what was live at the end.
+        if (rest > 0 && json_is_number(info, "own_bytes"))
             fprintf(out,
-                    "  of what was in use, %s are not this process's allocations:\n"
+                    "  of what was in use then, %s were not this process's allocations:\n"
                     "  the driver's own, other processes, pool reserves\n",
                     bytes_text((uint64_t)rest, a));
     }

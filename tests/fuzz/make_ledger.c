@@ -87,6 +87,9 @@ int main(int argc, char **argv) {
     struct builder b;
     if (argc == 3 && !strcmp(argv[2], "sample")) {
         builder_sample(&b);
+    } else if (argc == 3 && !strcmp(argv[2], "unknown_own")) {
+        builder_sample(&b);
+        b.header->device[0].info_own = 0;
     } else if (argc == 4 && !strcmp(argv[2], "blocks")) {
         many_blocks(&b, (unsigned)strtoul(argv[3], NULL, 10));
     } else if (argc == 4 && !strcmp(argv[2], "sites")) {
@@ -94,7 +97,8 @@ int main(int argc, char **argv) {
     } else if (argc == 8 && !strcmp(argv[2], "figures")) {
         told(&b, argv + 3);
     } else {
-        fputs("usage: make_ledger FILE sample | blocks COUNT | sites COUNT | figures ...\n",
+        fputs("usage: make_ledger FILE sample | unknown_own | blocks COUNT | sites COUNT | figures "
+              "...\n",
               stderr);
         return 2;
     }

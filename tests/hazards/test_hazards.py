@@ -76,6 +76,9 @@ def test_eighty_gibibytes_and_a_driver_that_lies_about_them(run_watched, lie):
     told = report["devices"][0]["memory_info"]
     first_line = result.stdout.splitlines()[0]
     assert f"{told['free_bytes']} of {told['total_bytes']}" == first_line
+    assert told["own_bytes"] == 120 * GIB, "what it held when it asked, not what it holds at the end"
+    if not lie:
+        assert report["devices"][0]["unattributed_bytes"] == 0, "nobody else uses the simulated GPU"
     assert report["failures"][-1]["asked_bytes"] == 80 * GIB
 
 

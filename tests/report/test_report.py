@@ -97,11 +97,22 @@ def test_pools_tell_what_is_used_and_what_is_reserved(ledger, as_json):
     assert pool["reserved_bytes"] == 32 << 20
 
 
-def test_the_device_s_unattributed_memory_is_what_is_neither_free_nor_ours(ledger, as_json):
+def test_unattributed_is_what_was_neither_free_nor_ours_when_the_program_asked(
+    ledger, as_json, memwatch
+):
     (device, _) = as_json(ledger)["devices"]
-    own = (10 << 20) + 51200 + (2 << 20)
-    assert device["own_bytes"] == own
-    assert device["unattributed_bytes"] == (1 << 30) - own
+    assert device["own_bytes"] == (10 << 20) + 51200 + (2 << 20), "live at the end"
+    assert device["memory_info"]["own_bytes"] == 3 << 20, "live when it asked"
+    assert device["unattributed_bytes"] == (1 << 30) - (3 << 20)
+    assert "1021.00 MiB were not this process's allocations" in memwatch("report", ledger).stdout
+
+
+def test_nothing_is_called_unattributed_if_it_is_not_known_what_was_ours_then(tmp_path, memwatch, as_json):
+    ledger = make_ledger(tmp_path / "unknown.ledger", "unknown_own")
+    (device, _) = as_json(ledger)["devices"]
+    assert device["memory_info"]["own_bytes"] is None
+    assert device["unattributed_bytes"] is None
+    assert "this process's allocations" not in memwatch("report", ledger).stdout
 
 
 def test_the_text_report_fits_a_terminal_and_tells_the_main_things(ledger, memwatch):

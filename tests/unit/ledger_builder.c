@@ -424,6 +424,7 @@ static void sample_surroundings(struct builder *b) {
     d->info_total = UINT64_C(16) << 30;
     d->info_ns = 4000000;
     d->info_n = 1;
+    d->info_own = (3 << 20) + 1;
     d->limits[2] = 8 << 20;
     d->limits_set = 4;
     h->context[0] = (struct mw_context){
