@@ -82,6 +82,24 @@ static int device_of(const struct recognised *r, const struct model *m) {
     return -1;
 }
 
+// Who holds the memory that ran out. Of PyTorch's segments, whoever asked first for a part of one
+// is not who holds it: where PyTorch refused the request, its tensors are told of instead.
+static void add_holders(cJSON *f, const struct inquiry *q, const struct recognised *r) {
+    static const char whose[] = "those of tensors: what the driver gave are PyTorch's segments";
+    int device = device_of(r, q->m);
+    const struct mw_oom *o = framework_oom_of(q, r, device);
+    finding_device(f, q->m, device);
+    if (o && o->site[0].site) {
+        finding_text(f, "holders", whose, sizeof whose - 1, SOURCE_LEDGER);
+        finding_tensors(f, q, o);
+        return;
+    }
+    finding_top_sites(f, q,
+                      r->message ? r->message->live_device
+                      : r->call  ? r->call->live
+                                 : MESSAGE_LIVE_UNKNOWN);
+}
+
 static void add_error(const struct inquiry *q, const struct recognised *r) {
     const struct record *record = r->incident->record;
     bool cause_known = record->cause.tier != TIER_DISPUTED;
@@ -95,13 +113,7 @@ static void add_error(const struct inquiry *q, const struct recognised *r) {
         add_call(f, q->m, r);
         finding_failure(f, q, r->call);
     }
-    if (!strcmp(record->category, "out_of_memory")) {
-        finding_device(f, q->m, device_of(r, q->m));
-        finding_top_sites(f, q,
-                          r->message ? r->message->live_device
-                          : r->call  ? r->call->live
-                                     : MESSAGE_LIVE_UNKNOWN);
-    }
+    if (!strcmp(record->category, "out_of_memory")) add_holders(f, q, r);
     finding_knowledge(f, record);
 }
 

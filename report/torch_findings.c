@@ -77,6 +77,31 @@ void find_framework_drift(const struct inquiry *q) {
     }
 }
 
+// From a driver's refusal to PyTorch's it is one call of PyTorch's, which may free what it kept and
+// try again meanwhile. An exception is printed soon after, but may be caught and told of later.
+#define CALL_NS    UINT64_C(1000000000)
+#define MESSAGE_NS UINT64_C(10000000000)
+
+const struct mw_oom *framework_oom_of(const struct inquiry *q, const struct recognised *r,
+                                      int device) {
+    if (!strcmp(r->incident->record->domain, "host")) return NULL;
+    for (unsigned i = torch_ooms(q->m); i--;) {
+        const struct mw_oom *o = torch_oom(q->m, i);
+        if (!o || (device >= 0 && o->device != device)) continue;
+        // Modulo 2^64: what came in the other order does not belong together.
+        if (r->call && o->when_ns - r->call->when_ns <= CALL_NS) return o;
+        if (!r->call && r->message && r->message->when_ns - o->when_ns <= MESSAGE_NS) return o;
+    }
+    return NULL;
+}
+
+void finding_tensors(cJSON *finding, const struct inquiry *q, const struct mw_oom *o) {
+    for (unsigned i = 0; i < MW_OOM_SITES; i++) {
+        uint32_t index = o->site[i].site;
+        if (index && index <= q->m->sites) finding_site(finding, q, index - 1, o->site[i].bytes);
+    }
+}
+
 // Of a device the last one, which is what a program dies of; the others stand in `torch`.
 static void add_oom(const struct inquiry *q, const struct mw_oom *o, unsigned times) {
     const struct model *m = q->m;
@@ -108,10 +133,7 @@ static void add_oom(const struct inquiry *q, const struct mw_oom *o, unsigned ti
         finding_text(f, "refused", again, (size_t)n, SOURCE_LEDGER);
     }
     finding_device(f, m, o->device);
-    for (unsigned i = 0; i < MW_OOM_SITES; i++) {
-        uint32_t index = o->site[i].site;
-        if (index && index <= m->sites) finding_site(f, q, index - 1, o->site[i].bytes);
-    }
+    finding_tensors(f, q, o);
 }
 
 void find_framework_oom(const struct inquiry *q) {

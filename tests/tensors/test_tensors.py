@@ -176,6 +176,53 @@ def test_out_of_memory_tells_what_was_asked_and_who_held_what_then(run_watched, 
     assert re.search(r"held then by [^;]*\(64\.00 MiB\); [^;]*\(15\.00 MiB\)", " ".join(text.split()))
 
 
+# 32 MiB that four tensors made as segments and a fifth holds a part of: of that, 4 MiB in one piece
+# are not to be had.
+TOO_LITTLE = """
+import ctypes, sys
+c10 = ctypes.CDLL(sys.argv[1])
+c10.c10_alloc.restype = ctypes.c_void_p
+c10.c10_free.argtypes = [ctypes.c_void_p]
+c10.c10_alloc.argtypes = [ctypes.c_int, ctypes.c_size_t]
+def prepare():
+    for block in [c10.c10_alloc(0, 8 << 20) for i in range(4)]:
+        c10.c10_free(block)
+def keep():
+    return [c10.c10_alloc(0, 5 << 20) for i in range(4)]
+prepare()
+keep()
+assert c10.c10_alloc(0, 4 << 20) is None
+"""
+SAID = """
+print("torch.OutOfMemoryError: CUDA out of memory. Tried to allocate 4.00 MiB. GPU 0 has a total "
+      "capacity of 32.00 MiB of which 0 bytes is free.", file=sys.stderr, flush=True)
+sys.exit(1)
+"""
+
+
+@needs_plain_build
+@pytest.mark.parametrize("said", ["", SAID], ids=["silent", "said"])
+def test_of_one_failure_no_finding_names_the_line_that_merely_made_the_segments(
+    run_watched, memwatch, tmp_path, said
+):
+    (tmp_path / "short.py").write_text(TOO_LITTLE + said)
+    result = run_watched([sys.executable, tmp_path / "short.py", allocator("3")],
+                         env={"SIMGPU_MEMORY": "32M"})
+    assert result.returncode == (1 if said else 0), result.stderr
+    report = result.report
+    types = {f["type"] for f in report["findings"]}
+    assert types == {"out_of_memory", "known_error"}, types
+    for finding in report["findings"]:
+        sites = [report["sites"][i] for i in finding["sites"]]
+        assert [s["space"] for s in sites] == ["tensor"], finding["title"]
+        assert sites[0]["frames"][sites[0]["where"]]["function"].startswith("keep")
+        assert finding["sites_bytes"] == [20 << 20]
+    [path] = (result.folder / "reports").glob("*.json")
+    text = " ".join(memwatch("report", path).stdout.split())
+    assert "what the driver gave are PyTorch's segments" in text
+    assert " held by short.py" not in text
+
+
 def test_fragmentation_is_called_so(run_watched):
     """What is unused would have been enough, but lies in pieces."""
     script = """

@@ -59,6 +59,8 @@ def test_out_of_memory_by_fragmentation_names_who_lies_in_the_middle(run_example
     (path,) = (result.folder / "reports").glob("*.json")
     text = memwatch("report", path).stdout
     assert f"held then by {guilty_line('fragments')} in train" in text, text
+    made_segments = line_with("leak_fragments.py", "torch.zeros(1536, 1 << 20")
+    assert f"held by {made_segments}" not in text and f"held by examples/{made_segments}" not in text
 
 
 def accusations(result, memwatch):
