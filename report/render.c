@@ -125,10 +125,13 @@ static void sum_up(const struct model *m, struct rendered *out) {
         out->live_bytes += m->account[i].held.bytes;
         out->live_blocks += m->account[i].held.blocks;
     }
-    for (unsigned i = 0; i < MW_LOSS_COUNT; i++)
-        // Bytes are no events, and a folded handle is not lost.
-        if (i != MW_LOSS_RECORD_BYTES && i != MW_LOSS_FOLDED)
-            out->losses += m->reader.header.losses[i];
+    // The other losses are no events, or of events that were recorded without their site, say, or
+    // their stack: `coverage` of the report tells of them.
+    static const enum mw_loss missing[] = {
+        MW_LOSS_RECORDS, MW_LOSS_CELLS,   MW_LOSS_UNKNOWN_FREES,  MW_LOSS_REUSED_KEYS,
+        MW_LOSS_WAKING,  MW_LOSS_TENSORS, MW_LOSS_UNKNOWN_TENSORS};
+    for (size_t i = 0; i < sizeof missing / sizeof missing[0]; i++)
+        out->losses += m->reader.header.losses[missing[i]];
 }
 
 // How long the names of native frames may take. In a report that will be written again, few of

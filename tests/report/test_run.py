@@ -12,7 +12,7 @@ import sys
 import time
 
 import pytest
-from conftest import LIBRARY, MEMWATCH, clean_environment, load_report, sanitizer_runtimes, wait_for
+from conftest import BUILD, LIBRARY, MEMWATCH, clean_environment, load_report, sanitizer_runtimes, wait_for
 from watched_programs import GPU, monitors_of, read_line, state
 
 PYTHON = sys.executable
@@ -530,6 +530,22 @@ def test_one_line_names_the_report_and_the_report_tells_the_end(run, tmp_path, e
     assert matches(report["process"]["exit"], wanted)
     assert b"3.00 MiB live in 1 block\n" in done.stderr
     assert not list((tmp_path / "ledgers").iterdir()), "the ledger is gone once the report is there"
+
+
+def test_an_event_is_not_recorded_only_if_it_is_missing(run):
+    """One whose site found no room is there; one whose block did is not."""
+    code = "".join(f"\nallocate({size} << 20)" for size in (1, 2, 3))
+    done = run(PYTHON, "-c", f"{GPU}{code}", options=[], env={"MEMWATCH_SITES": "1"})
+    (report,) = reports_named(done.stderr)
+    assert report["coverage"]["losses"]["sites"]["count"] > 0, "no site was without room"
+    assert b"6.00 MiB live in 3 blocks\n" in done.stderr
+
+    blocks = BUILD / "tests" / "endtoend" / "faults"
+    done = run(blocks, 200000, options=[], env={"MEMWATCH_LEDGER_MAX": "4"})
+    (report,) = reports_named(done.stderr)
+    lost = {name: loss["count"] for name, loss in report["coverage"]["losses"].items()}
+    missing = lost["records"] + lost["unknown_frees"]
+    assert f", {missing} events not recorded\n" in done.stderr.decode(), lost
 
 
 def test_quiet_prints_no_line(run, tmp_path):
