@@ -45,9 +45,17 @@ void print_sites(FILE *out, const cJSON *report, const struct view *view);
 const char *fit(char out[FIT_TEXT], const char *text, unsigned width);
 unsigned fit_columns(const char *fitted); // how many it takes
 
+// What a process runs, by its argv: of an interpreter the script or module, without folders. NULL:
+// it is not known. program_word() tells which word of argv that is, -1 = none.
+const char *program_name(const cJSON *process);
+int program_word(const cJSON *argv);
+
 // What a thread of the report is called: by Python if it has a name there, else by the kernel. In
 // at most `width` columns, cut in the middle: threads of a pool differ at the end.
 const char *thread_label(const cJSON *thread, unsigned width, char out[FIT_TEXT]);
+
+// Is the space of an account, a site or a total of the report memory of its own?
+bool counted_as_memory(const cJSON *report, const cJSON *account);
 
 // What stands for a site of the report: "train.py:42 in Model.forward". NULL if there is no such
 // site; else `out`, in at most SITE_WIDTH columns.

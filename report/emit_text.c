@@ -15,6 +15,8 @@
 #define LISTED  10 // threads, failures
 #define TEXT    FIT_TEXT
 
+#define COMMAND (COLUMNS - 10) // columns behind "program"
+
 #define DEVICE_TEXT 32
 
 // ---- pieces ---------------------------------------------------------------------------------
@@ -95,17 +97,64 @@ static void print_duration(FILE *out, uint64_t ns) {
 
 // ---- process --------------------------------------------------------------------------------
 
+static const char *word_at(const cJSON *argv, int index) {
+    const cJSON *word = cJSON_GetArrayItem(argv, index);
+    return cJSON_IsString(word) ? word->valuestring : "?";
+}
+
+static const char *basename_of(const char *path) {
+    const char *slash = strrchr(path, '/');
+    return slash && slash[1] ? slash + 1 : path;
+}
+
+int program_word(const cJSON *argv) {
+    int words = cJSON_GetArraySize(argv), i = 1;
+    if (!words) return -1;
+    if (strncmp(basename_of(word_at(argv, 0)), "python", 6) != 0) return 0;
+    for (; i < words && word_at(argv, i)[0] == '-'; i++) {
+        const char *option = word_at(argv, i);
+        if (!strcmp(option, "-c") || !option[1]) return 0; // the program is in no file
+        // These have a word of their own behind them, which of -m is the program.
+        if (!strcmp(option, "-m") || !strcmp(option, "-W") || !strcmp(option, "-X")) i++;
+        if (!strcmp(option, "-m")) break;
+    }
+    return i < words ? i : 0;
+}
+
+const char *program_name(const cJSON *process) {
+    const cJSON *argv = json_get(process, "argv");
+    int word = program_word(argv);
+    const char *path = word < 0 ? json_text(process, "exe") : word_at(argv, word);
+    return path ? basename_of(path) : NULL;
+}
+
+// The words of argv in a line. In a `tight` one folders are left out: all of an interpreter's, and
+// of what it runs as many as do not fit.
+static size_t command_line(const cJSON *argv, bool tight, char *line, size_t room) {
+    size_t n = 0;
+    int words = cJSON_GetArraySize(argv), program = program_word(argv);
+    for (int i = 0; i < words && n < room - 1; i++) {
+        const char *text = word_at(argv, i), *dots = "";
+        if (tight && i == 0) text = basename_of(text);
+        if (tight && i == program && n + 1 + fit_columns(text) > COMMAND) {
+            size_t width = n + 5 < COMMAND ? COMMAND - n - 4 : 0; // behind " ..."
+            const char *base = basename_of(text);
+            while (text < base && fit_columns(text) > width) text++;
+            while (((unsigned char)*text & 0xc0) == 0x80) text++; // no part of a character
+            dots = "...";
+        }
+        n += (size_t)snprintf(line + n, room - n, "%s%s%s", n ? " " : "", dots, text);
+    }
+    return n;
+}
+
 static void print_command(FILE *out, const cJSON *process) {
     char line[2048], cut[TEXT];
-    size_t n = 0;
-    const cJSON *word;
-    cJSON_ArrayForEach(word, json_get(process, "argv")) {
-        const char *text = cJSON_IsString(word) ? word->valuestring : "?";
-        if (n < sizeof line - 1)
-            n += (size_t)snprintf(line + n, sizeof line - n, "%s%s", n ? " " : "", text);
-    }
+    const cJSON *argv = json_get(process, "argv");
     const char *exe = json_text(process, "exe");
-    fprintf(out, "program   %s\n", fit(cut, n ? line : exe, COLUMNS - 10));
+    size_t n = command_line(argv, false, line, sizeof line);
+    if (n > COMMAND) command_line(argv, true, line, sizeof line);
+    fprintf(out, "program   %s\n", fit(cut, n ? line : exe, COMMAND));
 }
 
 static void print_end(FILE *out, const cJSON *process) {
@@ -255,6 +304,32 @@ const char *thread_label(const cJSON *thread, unsigned width, char out[FIT_TEXT]
 
 #define THREAD_WIDTH 22
 
+// What a thread did in the spaces that are memory, as its live bytes are of those. What earlier
+// threads of its block did is known of all spaces together only, so where there are others
+// (tensors), it cannot be taken off.
+struct thread_deeds {
+    uint64_t allocations, frees;
+    bool with_earlier;
+};
+
+static struct thread_deeds deeds_of(const cJSON *report, const cJSON *thread) {
+    struct thread_deeds d = {0};
+    const cJSON *account, *earlier = json_get(thread, "earlier");
+    bool others = false;
+    cJSON_ArrayForEach(account, json_get(thread, "accounts")) {
+        if (!counted_as_memory(report, account)) {
+            others |= json_u64(account, "allocations") || json_u64(account, "frees");
+            continue;
+        }
+        d.allocations += json_u64(account, "allocations");
+        d.frees += json_u64(account, "frees");
+    }
+    uint64_t allocations = json_u64(earlier, "allocations"), frees = json_u64(earlier, "frees");
+    d.with_earlier = others && (allocations || frees);
+    if (!d.with_earlier) d.allocations -= allocations, d.frees -= frees;
+    return d;
+}
+
 static void print_threads(FILE *out, const cJSON *report) {
     const cJSON *threads = json_get(report, "threads"), *thread;
     const char *kind = json_text(json_get(json_get(report, "process"), "exit"), "kind");
@@ -265,20 +340,16 @@ static void print_threads(FILE *out, const cJSON *report) {
             "live", "blocks", "allocations", "frees");
     cJSON_ArrayForEach(thread, threads) {
         char name[TEXT], state[TEXT], live[BYTES_TEXT];
-        uint64_t allocations = 0, frees = 0;
-        const cJSON *account;
         if (n++ == LISTED) break;
-        cJSON_ArrayForEach(account, json_get(thread, "accounts")) {
-            allocations += json_u64(account, "allocations");
-            frees += json_u64(account, "frees");
-        }
-        const cJSON *earlier = json_get(thread, "earlier");
-        allocations -= json_u64(earlier, "allocations");
-        frees -= json_u64(earlier, "frees");
+        struct thread_deeds did = deeds_of(report, thread);
+        char allocations[24], frees[24];
+        const char *most = did.with_earlier ? "<=" : "";
+        snprintf(allocations, sizeof allocations, "%s%" PRIu64, most, did.allocations);
+        snprintf(frees, sizeof frees, "%s%" PRIu64, most, did.frees);
         const char *life = json_text(thread, "state");
         if (!alive && life && !strcmp(life, "running")) life = "";
         thread_label(thread, THREAD_WIDTH, name);
-        fprintf(out, "%-*s %7" PRIu64 " %-7s %11s %8" PRIu64 " %11" PRIu64 " %8" PRIu64 "\n",
+        fprintf(out, "%-*s %7" PRIu64 " %-7s %11s %8" PRIu64 " %11s %8s\n",
                 THREAD_WIDTH + (int)(strlen(name) - fit_columns(name)), name,
                 json_u64(thread, "tid"), fit(state, life, 7), bytes_of(thread, "live_bytes", live),
                 json_u64(thread, "live_blocks"), allocations, frees);

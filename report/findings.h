@@ -74,8 +74,8 @@ void find_counter_corruption(const struct inquiry *q); // corruption.c
 void find_framework_drift(const struct inquiry *q); // torch_findings.c
 void find_framework_oom(const struct inquiry *q);
 
-// The request that PyTorch had to refuse and that this error is about, if it is: of the same device,
-// and just after the failed call or just before the message. NULL: none is.
+// The request that PyTorch had to refuse and that this error is about, if it is: of the same
+// device, and just after the failed call or just before the message. NULL: none is.
 const struct mw_oom *framework_oom_of(const struct inquiry *q, const struct recognised *r,
                                       int device);
 // Who held PyTorch's tensors when it refused that request.

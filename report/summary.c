@@ -3,7 +3,8 @@
 // The ranks of a job side by side (summary.h).
 //
 // Sums are by space, not by device: device 0 of one process need not be device 0 of another (hosts,
-// CUDA_VISIBLE_DEVICES). Peaks are not added up, since they were at different times.
+// CUDA_VISIBLE_DEVICES). Peaks of several spaces or processes were at different times, so their sum
+// is an upper limit only, and said to be one.
 #include "summary.h"
 
 #include "emit.h"
@@ -13,7 +14,7 @@
 #include <inttypes.h>
 #include <string.h>
 
-#define TABLE "%4s %8s  %-14s %-16s %11s %11s %8s\n"
+#define TABLE "%4s %8s  %-16s %-13s %11s %13s %7s\n"
 
 void summary_begin(struct summary *s, FILE *table, const char *folder) {
     memset(s, 0, sizeof *s);
@@ -25,9 +26,10 @@ void summary_begin(struct summary *s, FILE *table, const char *folder) {
     s->unreadable = json_add_array(s->document, "unreadable");
 }
 
-// What is counted as memory, in all spaces together; the highest peak of a single space.
+// What is counted as memory, in all spaces together.
 struct sums {
-    uint64_t live, peak, failed;
+    uint64_t live, peaks, failed;
+    unsigned spaces; // that have a peak: of one, `peaks` is the peak
 };
 
 static void add_total(struct summary *s, const cJSON *total) {
@@ -56,7 +58,8 @@ static struct sums sum_up(const cJSON *report) {
         sums.failed += json_u64(total, "failed");
         if (!json_is_true(total, "counted_as_memory")) continue;
         sums.live += json_u64(total, "live_bytes");
-        if (json_u64(total, "peak_bytes") > sums.peak) sums.peak = json_u64(total, "peak_bytes");
+        sums.peaks += json_u64(total, "peak_bytes");
+        sums.spaces += json_u64(total, "peak_bytes") != 0;
     }
     return sums;
 }
@@ -73,20 +76,21 @@ static const char *ending(const cJSON *process, char out[32]) {
     return out;
 }
 
-static void print_line(const struct summary *s, const cJSON *report, bool holds) {
+static void print_line(const struct summary *s, const char *file, const cJSON *report, bool holds) {
     const cJSON *process = json_get(report, "process");
     struct sums sums = sum_up(report);
-    char rank[24] = "-", pid[24], end[32], host[FIT_TEXT], cut[FIT_TEXT], failed[24];
-    char live[BYTES_TEXT], peak[BYTES_TEXT];
+    char rank[24] = "-", pid[24], end[32], program[FIT_TEXT], cut[FIT_TEXT], failed[24];
+    char live[BYTES_TEXT], bytes[BYTES_TEXT], peak[BYTES_TEXT + 2];
     if (s->reports == 1)
-        fprintf(s->table, TABLE, "rank", "pid", "host", "ended", "live", "peak", "failed");
+        fprintf(s->table, TABLE, "rank", "pid", "program", "ended", "live", "peak", "failed");
     if (json_is_number(process, "rank"))
         snprintf(rank, sizeof rank, "%" PRIu64, json_u64(process, "rank"));
     snprintf(pid, sizeof pid, "%" PRIu64, json_u64(process, "pid"));
     snprintf(failed, sizeof failed, "%" PRIu64, sums.failed);
-    fprintf(s->table, TABLE, rank, pid, fit(host, json_text(process, "host"), 14),
-            fit(cut, ending(process, end), 16), bytes_text(sums.live, live),
-            bytes_text(sums.peak, peak), failed);
+    snprintf(peak, sizeof peak, "%s%s", sums.spaces > 1 ? "<=" : "", bytes_text(sums.peaks, bytes));
+    fprintf(s->table, TABLE, rank, pid, fit(program, program_name(process), 16),
+            fit(cut, ending(process, end), 13), bytes_text(sums.live, live), peak, failed);
+    fprintf(s->table, "      %s\n", fit(cut, file, 74)); // which names the host, too
     if (!holds) fputs("      its ledger does not agree with itself\n", s->table);
     if (!json_is_true(json_get(report, "coverage"), "complete"))
         fputs("      incomplete: see `coverage` of its report\n", s->table);
@@ -96,7 +100,7 @@ void summary_add(struct summary *s, const char *file, const cJSON *report, bool 
     const cJSON *total;
     s->reports++;
     cJSON_ArrayForEach(total, json_get(report, "totals")) add_total(s, total);
-    if (s->table) print_line(s, report, check_holds);
+    if (s->table) print_line(s, file, report, check_holds);
     cJSON *entry = json_add_object(s->list, NULL);
     json_add_text(entry, "file", file);
     const char *const copied[] = {"process", "totals", "failures_total"};
@@ -116,7 +120,7 @@ void summary_add_unreadable(struct summary *s, const char *file, const char *err
 
 static void print_totals(const struct summary *s) {
     fprintf(s->table, "\n%u process%s%*s%11s %9s %13s %11s %8s\n", s->reports,
-            s->reports == 1 ? "" : "es", 6, "", "live", "blocks", "highest peak", "allocations",
+            s->reports == 1 ? "" : "es", 6, "", "live", "blocks", "peak of one", "allocations",
             "failed");
     for (unsigned i = 0; i < s->spaces; i++) {
         const struct summary_space *t = &s->space[i];

@@ -3,10 +3,10 @@
 // Who holds the memory, for people: sites with their stacks, or sums of them by line, function,
 // thread, device or module. Like all of the text it is made from the JSON.
 //
-// Tensors lie inside the memory of other sites, so they have a table of their own, before it, with
-// shares of what tensors hold. Sites in spaces that are no memory of their own (views, address
-// space) come last and have no share, whatever they are sorted by: a reservation of a terabyte
-// holds nothing.
+// Tensors lie inside the memory of other sites, so they have a table of their own, with shares of
+// what tensors hold: before that of the memory, but behind it if no tensor is live and memory is.
+// Sites in spaces that are no memory of their own (views, address space) come last and have no
+// share, whatever they are sorted by: a reservation of a terabyte holds nothing.
 #include "emit.h"
 
 #include "memwatch.h"
@@ -56,6 +56,10 @@ static enum layer layer_of(const cJSON *report, const cJSON *site) {
             return json_is_true(total, "counted_as_memory") ? LAYER_MEMORY : LAYER_VIEW;
     }
     return LAYER_VIEW;
+}
+
+bool counted_as_memory(const cJSON *report, const cJSON *account) {
+    return layer_of(report, account) == LAYER_MEMORY;
 }
 
 static struct picture look_at(const cJSON *report, const struct view *view) {
@@ -570,8 +574,10 @@ void print_sites(FILE *out, const cJSON *report, const struct view *view) {
     sort_rows(row, n, view->sort); // tensors first
     size_t tensors = 0;
     while (tensors < n && row[tensors].layer == LAYER_TENSOR) tensors++;
-    print_table(out, &p, row, tensors);
+    bool behind = !p.live[LAYER_TENSOR] && p.live[LAYER_MEMORY];
+    if (!behind) print_table(out, &p, row, tensors);
     print_table(out, &p, row + tensors, n - tensors);
+    if (behind) print_table(out, &p, row, tensors);
     print_omitted(out, report);
     free(row);
 }

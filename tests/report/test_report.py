@@ -158,6 +158,66 @@ def test_how_it_ended_is_told(ledger, memwatch, as_json):
     assert as_json(ledger)["process"]["exit"] == {"kind": "signal", "signal": 9, "name": "SIGKILL"}
 
 
+LONG = "/root/.cache/uv/environments/a-name-that-goes-on-and-on/bin/python"
+
+
+@pytest.mark.parametrize("argv, told", [
+    ([LONG, "examples/leak_fragments.py"], "python examples/leak_fragments.py"),
+    ([LONG, "-X", "dev", "examples/leak_fragments.py", "--epochs"] + ["more"] * 9,
+     "python -X dev examples/leak_fragments.py --epochs more"),
+    ([LONG, "/home/ada" + "/folder" * 12 + "/train.py"], "python ...er/folder/"),
+    ([LONG, "/home/ada" + "/folder" * 12 + "/train.py"], "folder/train.py"),
+    (["bin/python3", "train.py"], "bin/python3 train.py"),
+])
+def test_the_program_s_line_never_cuts_off_the_script(argv, told, ledger, as_json, memwatch, tmp_path):
+    report = as_json(ledger)
+    report["process"]["argv"] = argv
+    kept = tmp_path / "kept.json"
+    kept.write_text(json.dumps(report))
+    line = memwatch("report", kept).stdout.splitlines()[0]
+    assert line.startswith("program   ") and told in line and len(line) <= 80, line
+
+
+def as_text(report, memwatch, tmp_path, *options):
+    kept = tmp_path / "kept.json"
+    kept.write_text(json.dumps(report))
+    done = memwatch("report", *options, kept)
+    assert done.returncode == 0, done.stderr
+    return done.stdout
+
+
+TENSORS = {"device": 0, "space": "tensor", "counted_as_memory": False, "live_bytes": 0,
+           "live_blocks": 0, "peak_bytes": 7 << 20, "peak_time": None, "allocations": 5000,
+           "allocated_bytes": 9 << 20, "frees": 5000, "freed_bytes": 9 << 20, "failed": 0}
+
+
+def test_by_thread_allocations_are_of_what_is_live_so_without_tensors(ledger, as_json, memwatch, tmp_path):
+    report = as_json(ledger)
+    row = lambda: re.search(r"^loader +.*$", as_text(report, memwatch, tmp_path), re.MULTILINE)[0]
+    before = row()
+    report["totals"].append(TENSORS)
+    [thread] = [t for t in report["threads"] if t["name"] == "loader"]
+    thread["accounts"].append(TENSORS)
+    assert row() == before
+    # What earlier threads of its block did is not told by space.
+    thread["earlier"] |= {"threads": 1, "allocations": 3, "frees": 3}
+    mine = [a for a in thread["accounts"] if a["space"] not in ("tensor", "mapped", "address")]
+    allocations, frees = (sum(a[k] for a in mine) for k in ("allocations", "frees"))
+    assert re.search(rf" <={allocations} +<={frees}$", row()), row()
+
+
+@pytest.mark.parametrize("live, first", [(0, "by site"), (1 << 20, "tensors by site")])
+def test_a_table_of_tensors_that_are_gone_does_not_stand_before_live_memory(
+    live, first, ledger, as_json, memwatch, tmp_path
+):
+    report = as_json(ledger)
+    report["totals"].append(TENSORS | {"live_bytes": live})
+    report["sites"].append(report["sites"][0] | {"space": "tensor", "live_bytes": live})
+    text = as_text(report, memwatch, tmp_path)
+    assert re.findall(r"^(?:tensors )?by site", text, re.MULTILINE)[0] == first
+    assert len(re.findall(r"^(?:tensors )?by site", text, re.MULTILINE)) == 2
+
+
 # --- --check -----------------------------------------------------------------------------------
 
 
@@ -306,6 +366,15 @@ def test_a_folder_shows_each_process_and_what_cannot_be_read(tmp_path, memwatch,
     assert "2 processes" in done.stdout
     summary = as_json(tmp_path)
     assert [row["file"].split(".")[2] for row in summary["reports"]] == ["rank2", "rank10"]
+    # A peak of several spaces is a limit; a row's live bytes and its peak are of the same spaces.
+    memory = [row for row in summary["reports"][0]["totals"] if row["counted_as_memory"]]
+    live, peaks = (sum(row[key] for row in memory) / (1 << 20) for key in ("live_bytes", "peak_bytes"))
+    lines = [line.split() for line in done.stdout.splitlines()]
+    rows = [words for words in lines if "train.py" in words]
+    assert [row[1:3] for row in rows] == [["4242", "train.py"]] * 2
+    assert all(f" {live:.2f} MiB <={peaks:.2f} MiB " in " ".join(row) for row in rows), rows
+    files = [words[0] for words in lines if words and words[0].endswith(".ledger")]
+    assert files == [row["file"] for row in summary["reports"]]
     (device,) = [row for row in summary["totals"] if row["space"] == "device"]
     assert device["live_bytes"] == 2 * ((10 << 20) + 51200 + 4096)
     (tmp_path / f"memwatch.h.rank3.3.{START}.ledger").write_bytes(b"memwatch")
