@@ -203,8 +203,9 @@ static void print_observed(FILE *out, const struct observation *seen, enum langu
     if (incident->evidence & EVIDENCE_CODE) {
         l.length = 0;
         append(&l,
-               zh ? "%s 调用返回 %" PRId64 "（%" PRIu64 " 次）"
-                  : "calls of %s returned %" PRId64 ", %" PRIu64 " times",
+               zh                     ? "%s 调用返回 %" PRId64 "（%" PRIu64 " 次）"
+               : incident->calls == 1 ? "calls of %s returned %" PRId64 ", %" PRIu64 " time"
+                                      : "calls of %s returned %" PRId64 ", %" PRIu64 " times",
                incident->api, incident->code, incident->calls);
         labelled(out, W_OBSERVED, language, l.text);
     }

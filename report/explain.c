@@ -46,7 +46,7 @@ static const char help[] =
     "  -h, --help                this text\n"
     "\n"
     "Exit status: 0 it is explained; 4 nothing is known about it, and its numbers are\n"
-    "plausible; 2 wrong usage.\n";
+    "plausible; 3 standard input cannot be read; 2 wrong usage.\n";
 
 struct options {
     bool json;
@@ -69,7 +69,7 @@ static int read_input(struct options *o) {
     while (o->length <= INPUT_BYTES) {
         ssize_t n = read(STDIN_FILENO, o->text + o->length, INPUT_BYTES + 1 - o->length);
         if (n < 0 && errno == EINTR) continue;
-        if (n < 0) return fail(EXIT_USAGE, "explain: standard input: %s", strerror(errno));
+        if (n < 0) return fail(EXIT_DAMAGED, "explain: standard input: %s", strerror(errno));
         if (n == 0) return -1;
         o->length += (size_t)n;
     }

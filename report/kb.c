@@ -196,7 +196,8 @@ static int lint_end(struct lint_run *run, size_t checked) {
         free(text);
         cJSON_Delete(document);
     } else {
-        printf("%zu records checked: %zu errors, %zu notes\n", checked, errors, run->notes);
+        printf("%zu record%s checked: %zu error%s, %zu note%s\n", checked, checked == 1 ? "" : "s",
+               errors, errors == 1 ? "" : "s", run->notes, run->notes == 1 ? "" : "s");
     }
     free(run->text);
     free(run->file);
@@ -208,7 +209,7 @@ static int lint(const struct options *o) {
     char *negatives = NULL;
     size_t length = 0, checked = 0;
     if (o->negatives && !(negatives = read_file(o->negatives, &length)))
-        return fail(EXIT_USAGE, "kb lint: cannot read %s: %s", o->negatives, strerror(errno));
+        return fail(EXIT_DAMAGED, "kb lint: cannot read %s: %s", o->negatives, strerror(errno));
     if (o->json) run.findings = cJSON_CreateArray();
     // The users' records first: one that replaces a bundled one is checked, and not refused.
     struct knowledge *knowledge = new_knowledge();

@@ -84,7 +84,9 @@ static void print_line(const struct journal_entry *e) {
     if (e->report) {
         fprintf(stderr, "memwatch: %s: %s live in %" PRIu64 " block%s", e->report,
                 bytes_text(e->live_bytes, live), e->live_blocks, e->live_blocks == 1 ? "" : "s");
-        if (e->losses) fprintf(stderr, ", %" PRIu64 " events not recorded", e->losses);
+        if (e->losses)
+            fprintf(stderr, ", %" PRIu64 " event%s not recorded", e->losses,
+                    e->losses == 1 ? "" : "s");
         fputs("\n", stderr);
     } else if (!e->failed && access(e->ledger, F_OK) == 0) {
         fprintf(stderr, "memwatch: a process lives on: `memwatch report %s`\n", e->ledger);

@@ -217,6 +217,15 @@ def test_a_number_is_held_against_the_device_that_was_named(as_json, explain):
         assert {n["verdict"] for n in as_json(*allowed)["numbers"]} == {"plausible"}, allowed
 
 
+def test_standard_input_that_cannot_be_read_ends_with_3():
+    folder = os.open("/", os.O_RDONLY)
+    try:
+        done = subprocess.run([MEMWATCH, "explain", "-"], stdin=folder, env=clean_environment(), capture_output=True)
+    finally:
+        os.close(folder)
+    assert done.returncode == 3 and done.stderr.startswith(b"memwatch: explain: standard input: ")
+
+
 def test_what_a_text_is_comes_before_what_it_is_not(memwatch):
     said = memwatch("explain", "--lang", "en", "other allocations: 67108914.49 GiB").stdout
     assert "67108914.49 GiB: cannot be true" in said.splitlines()[0]

@@ -427,7 +427,7 @@ def test_the_lint_names_the_line(memwatch, tmp_path):
     done = memwatch("kb", "lint", path)
     line = [i for i, text in enumerate(path.read_text().splitlines(), 1) if '"codes"' in text][0]
     assert f"{path}:{line}: error: there is no error CUDA_ERROR_MADE_UP" in done.stdout
-    assert "1 records checked: 1 errors" in done.stdout
+    assert "1 record checked: 1 error, " in done.stdout
 
 
 def test_the_lint_would_have_caught_the_founding_record_of_an_error_that_does_not_exist(memwatch, tmp_path):
@@ -586,6 +586,11 @@ def test_asking_for_what_is_not_there_is_told_by_the_exit_code(memwatch):
     for arguments in ([], ["shout"], ["list", "--nonsense"], ["show"], ["search"], ["list", "--lang", "xx"]):
         assert memwatch("kb", *arguments).returncode == 2
     assert memwatch("kb", "--help").returncode == 0
+
+
+def test_a_file_of_negatives_that_cannot_be_read_ends_with_3(memwatch):
+    done = memwatch("kb", "lint", "--negatives", "no such file")
+    assert done.returncode == 3 and done.stderr.startswith("memwatch: kb lint: cannot read no such file: ")
 
 
 def test_a_part_of_an_id_is_enough_if_there_is_only_one(memwatch):
