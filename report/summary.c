@@ -14,7 +14,7 @@
 #include <inttypes.h>
 #include <string.h>
 
-#define TABLE "%4s %8s  %-16s %-13s %11s %13s %7s\n"
+#define TABLE "%4s %7s  %-18s %-13s %11s %13s %6s\n"
 
 void summary_begin(struct summary *s, FILE *table, const char *folder) {
     memset(s, 0, sizeof *s);
@@ -88,7 +88,7 @@ static void print_line(const struct summary *s, const char *file, const cJSON *r
     snprintf(pid, sizeof pid, "%" PRIu64, json_u64(process, "pid"));
     snprintf(failed, sizeof failed, "%" PRIu64, sums.failed);
     snprintf(peak, sizeof peak, "%s%s", sums.spaces > 1 ? "<=" : "", bytes_text(sums.peaks, bytes));
-    fprintf(s->table, TABLE, rank, pid, fit(program, program_name(process), 16),
+    fprintf(s->table, TABLE, rank, pid, fit(program, program_name(process), 18),
             fit(cut, ending(process, end), 13), bytes_text(sums.live, live), peak, failed);
     fprintf(s->table, "      %s\n", fit(cut, file, 74)); // which names the host, too
     if (!holds) fputs("      its ledger does not agree with itself\n", s->table);
