@@ -307,8 +307,8 @@ def test_holders_of_one_line_are_told_together(sample, as_json, memwatch, tmp_pa
 
 @pytest.mark.parametrize("file, function, shown", [
     ("/home/ada/train.py", "Model.forward", "train.py:1234 in Model.forward"),
-    ("/work/build/run/../../examples/loop.py", "f", ".../examples/loop.py:1234 in f"),
-    ("/work/build/run/../../examples/bindings.py", "call", "bindings.py:1234 in call"),
+    ("/proj/build/run/../../examples/loop.py", "f", ".../examples/loop.py:1234 in f"),
+    ("/proj/build/run/../../examples/bindings.py", "call", "bindings.py:1234 in call"),
     ("examples/train_host.c", "allocate_batch", "train_host.c:1234 in alloca..."),
     ("/x/a_file_with_a_long_name.py", "call", "...le_with_a_long_name.py:1234"),
     ("/x/a_file_with_a_very_very_long_name.py", "call", "...very_very_long_name.py:1234"),
@@ -318,7 +318,7 @@ def test_holders_of_one_line_are_told_together(sample, as_json, memwatch, tmp_pa
 def test_a_line_s_number_is_never_cut(file, function, shown, option, sample, as_json, as_text,
                                       tmp_path):
     report = as_json(sample)
-    report["process"]["cwd"] = "/work/build/run"
+    report["process"]["cwd"] = "/proj/build/run"
     site = report["sites"][0]
     site["frames"] = [{**site["frames"][site["where"]], "file": file, "function": function,
                        "line": 1234}]

@@ -54,9 +54,9 @@ enum {
     NAMELESS
 };
 static const char *const files[NAMELESS] = {[TYPED] = "/opt/toolkit/include/cuda_runtime.h",
-                                            [OR_DIE] = "/work/check.cpp",
+                                            [OR_DIE] = "/proj/check.cpp",
                                             [VECTOR] = "/usr/include/c++/12/bits/stl_vector.h",
-                                            [TRAIN] = "/work/train.cpp"};
+                                            [TRAIN] = "/proj/train.cpp"};
 
 uint32_t resolver_ask(struct resolver *resolver, const struct native_frame *frame,
                       const char *cwd) {
@@ -119,7 +119,7 @@ static void merge(const char *const *python, const struct call *native, unsigned
         bool frozen = !strncmp(name, "import", 6), library = !strncmp(name, "lib", 3);
         const char *file = frozen    ? "<frozen importlib._bootstrap>"
                            : library ? "/usr/lib/python3/dist-packages/lib.py"
-                                     : "/work/train.py";
+                                     : "/proj/train.py";
         pythons[p] = PYTHON_FRAME(builder_code(&b, file, name, 1), 10 + p, entry);
     }
     for (; native[n].module; n++)
@@ -227,11 +227,11 @@ static void a_stack_of_one_kind_is_what_it_is(void **state) {
     assert_string_equal(words, "a b");
     merge(
         PYTHON(),
-        NATIVE({TORCH, EMPTY}, {"/work/program", MAIN}, {LIBC, NAMELESS}, {"/work/program", START}),
+        NATIVE({TORCH, EMPTY}, {"/proj/program", MAIN}, {LIBC, NAMELESS}, {"/proj/program", START}),
         0);
     assert_string_equal(words, "at::empty main [?] [_start]");
     // Without symbols the function that libc was started by is where the program began.
-    merge(PYTHON(), NATIVE({"/work/program", MAIN}, {LIBC, NAMELESS}, {"/work/program", NAMELESS}),
+    merge(PYTHON(), NATIVE({"/proj/program", MAIN}, {LIBC, NAMELESS}, {"/proj/program", NAMELESS}),
           0);
     assert_string_equal(words, "main [?] [?]");
     merge(PYTHON(), NATIVE(), 0);
@@ -250,7 +250,7 @@ static void plumbing_is_folded_where_it_tells_nothing(void **state) {
                                "[_PyEval_EvalFrameDefault] [main] [?]");
     // libc in the middle of a stack: qsort calls back.
     merge(PYTHON(),
-          NATIVE({"/work/program", EMPTY}, {LIBC, NAMELESS}, {"/work/program", MAIN},
+          NATIVE({"/proj/program", EMPTY}, {LIBC, NAMELESS}, {"/proj/program", MAIN},
                  {LIBC, NAMELESS}),
           0);
     assert_string_equal(words, "at::empty ? main [?]");
@@ -273,7 +273,7 @@ static void the_program_s_own_line_stands_for_the_stack(void **state) {
     assert_int_equal(merge_where(merged, count), 2);
     merge(PYTHON("lib_a", "lib_b+"), NATIVE({TORCH, EMPTY}, {EXE, EVAL}), 0);
     assert_int_equal(merge_where(merged, count), 1);
-    merge(PYTHON(), NATIVE({TORCH, NAMELESS}, {TORCH, EMPTY}, {"/work/program", MAIN}), 0);
+    merge(PYTHON(), NATIVE({TORCH, NAMELESS}, {TORCH, EMPTY}, {"/proj/program", MAIN}), 0);
     assert_int_equal(merge_where(merged, count), 1); // the first with a line
     merge(PYTHON(), NATIVE({TORCH, NAMELESS}, {TORCH, NAMELESS}), 0);
     assert_int_equal(merge_where(merged, count), 0);
@@ -283,19 +283,19 @@ static void what_cuda_and_headers_do_inside_is_folded(void **state) {
     (void)state;
     // A cudart linked into the program: by names; the toolkit's inline code: by file.
     merge(PYTHON(),
-          NATIVE({"/work/program", NAMELESS}, {"/work/program", MALLOC}, {"/work/program", TYPED},
-                 {"/work/program", VECTOR}, {"/work/program", TRAIN}),
+          NATIVE({"/proj/program", NAMELESS}, {"/proj/program", MALLOC}, {"/proj/program", TYPED},
+                 {"/proj/program", VECTOR}, {"/proj/program", TRAIN}),
           0);
     assert_string_equal(words, "[?] [cudaMalloc] [cudaMalloc<int>] [std::vector] train");
     assert_int_equal(merge_where(merged, count), 4);
     // The program's own function may be called as if it were CUDA's.
-    merge(PYTHON(), NATIVE({"/work/program", MALLOC}, {"/work/program", OR_DIE}), 0);
+    merge(PYTHON(), NATIVE({"/proj/program", MALLOC}, {"/proj/program", OR_DIE}), 0);
     assert_string_equal(words, "[cudaMalloc] cudaMallocOrDie");
     // A callback is the program's, whoever called it.
-    merge(PYTHON(), NATIVE({"/work/program", TRAIN}, {"/work/program", MALLOC}), 0);
+    merge(PYTHON(), NATIVE({"/proj/program", TRAIN}, {"/proj/program", MALLOC}), 0);
     assert_string_equal(words, "train cudaMalloc");
     // Nothing else is there.
-    merge(PYTHON(), NATIVE({"/work/program", MALLOC}), 0);
+    merge(PYTHON(), NATIVE({"/proj/program", MALLOC}), 0);
     assert_string_equal(words, "cudaMalloc");
     // A package's module without names, with Python above it.
 #define BINDINGS "/usr/lib/python3/site-packages/cuda/cydriver.cpython-311-x86_64-linux-gnu.so"
