@@ -538,6 +538,8 @@ struct mw_torch {
     struct mw_torch_device device[MW_DEVICES];
     struct mw_oom oom[MW_OOMS];
 };
+static_assert(sizeof(struct mw_torch) == 512 + 64 * MW_DEVICES + (64 + 16 * MW_OOM_SITES) * MW_OOMS,
+              "");
 
 // ---------------------------------------------------------------------------------------------
 // The header.
