@@ -76,7 +76,8 @@ enum { MW_OWNER_GENERATOR = 1, MW_OWNER_SHIM = 3 };
 enum mw_python_checked { MW_PYTHON_UNCHECKED, MW_PYTHON_GOOD, MW_PYTHON_BAD };
 
 typedef unsigned mw_python_walker(const struct mw_python_layout *at, const char *thread,
-                                  struct mw_python_frame *frames, unsigned limit, unsigned *flags);
+                                  struct mw_python_frame *frames, unsigned limit,
+                                  struct mw_walk *out);
 
 struct mw_interpreter {
     struct mw_python_layout at;

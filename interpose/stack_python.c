@@ -20,6 +20,7 @@
 #include "stack_python.h"
 
 #include "ledger.h"
+#include "map.h"
 #include "python_layout.h"
 
 #include <errno.h>
@@ -27,6 +28,13 @@
 #include <unistd.h>
 
 #define PAGE 4096u // or a multiple of it
+
+// Two words as one, in which each bit of both counts: the halves of their product, as in wyhash.
+MW_INLINE uint64_t product(uint64_t a, uint64_t b) {
+    unsigned __int128 p =
+        (unsigned __int128)(a ^ UINT64_C(0xa0761d6478bd642f)) * (b ^ UINT64_C(0xe7037ed1a0b428db));
+    return (uint64_t)p ^ (uint64_t)(p >> 64);
+}
 
 // ---- identity --------------------------------------------------------------------------------
 
@@ -57,11 +65,7 @@ MW_INLINE const char *characters(const struct mw_python_layout *at, const char *
 // frame is described by is looked at: hashes that are known already (function names are interned;
 // line tables are hashed where the compiler made them, from 3.10 on), else what most likely
 // differs. To look at all of it would cost more than the rest of the walk.
-MW_INLINE uint32_t identity(const struct mw_python_layout *at, const char *code) {
-    if (at->minor >= 12) {
-        uint32_t version = (uint32_t)mw_load_int(code, at->code_version);
-        if (mw_likely(version)) return version;
-    }
+MW_INLINE uint32_t looks(const struct mw_python_layout *at, const char *code) {
     int64_t bytes;
     const char *data = characters(at, mw_load(code, at->code_file), &bytes);
     uint64_t file = last_word(data, bytes);
@@ -83,6 +87,18 @@ MW_INLINE uint32_t identity(const struct mw_python_layout *at, const char *code)
     uint64_t h = name * UINT64_C(0x9e3779b97f4a7c15) + file * UINT64_C(0xff51afd7ed558ccd) +
                  lines * UINT64_C(0xc4ceb9fe1a85ec53);
     return (uint32_t)(h ^ h >> 32);
+}
+
+// Out of the way of what has a number.
+static __attribute__((noinline)) uint32_t looks_without_number(const char *code) {
+    struct mw_interpreter *p = atomic_load_explicit(&mw_interpreter, memory_order_acquire);
+    return looks(&p->at, code);
+}
+
+MW_INLINE uint32_t identity(const struct mw_python_layout *at, const char *code) {
+    if (at->minor < 12) return looks(at, code);
+    uint32_t version = (uint32_t)mw_load_int(code, at->code_version);
+    return mw_likely(version) ? version : looks_without_number(code);
 }
 
 // ---- one frame -------------------------------------------------------------------------------
@@ -131,16 +147,30 @@ MW_INLINE const char *first_frame(const struct mw_python_layout *at, const char 
 
 // ---- the walk --------------------------------------------------------------------------------
 
+// A frame as it is hashed, together with the hash of those before it. It waits until the frame
+// behind it was seen, which tells whether it is an entry.
+struct two_words {
+    uint64_t what, where;
+};
+#define ENTRY (UINT64_C(1) << 63) // no address has this bit
+
+MW_INLINE uint64_t add_words(uint64_t hash, struct two_words w) {
+    return product(hash ^ w.what, w.where);
+}
+
 MW_INLINE unsigned walk(const struct mw_python_layout *at, const char *thread,
-                        struct mw_python_frame *frames, unsigned limit, unsigned *flags) {
-    struct mw_python_frame *out = frames, *end = frames + limit;
+                        struct mw_python_frame *frames, unsigned limit, struct mw_walk *out) {
+    struct two_words last = {0};
+    uint64_t hash = 0;
+    unsigned n = 0;
     // Shims and incomplete frames come on top of the limit, but a chain that has no end is cut.
     unsigned skips = 2 * limit + 64;
     for (const char *frame = first_frame(at, thread), *previous; frame; frame = previous) {
         previous = mw_load(frame, at->frame_previous);
         unsigned owner = at->frame_owner == MW_ABSENT ? 0 : (unsigned char)frame[at->frame_owner];
         if (at->minor >= 12 && owner >= MW_OWNER_SHIM) {
-            if (out != frames) out[-1].entry = true;
+            last.what |= ENTRY;
+            if (frames && n) frames[n - 1].entry = true;
             if (!skips--) break;
             continue;
         }
@@ -150,27 +180,39 @@ MW_INLINE unsigned walk(const struct mw_python_layout *at, const char *thread,
             if (!skips--) break;
             continue;
         }
-        if (mw_unlikely(out == end)) {
-            *flags |= MW_STACK_PYTHON_CUT;
-            return limit;
+        if (mw_unlikely(n == limit)) {
+            out->flags |= MW_STACK_PYTHON_CUT;
+            break;
         }
         if (at->code_bytecodes != MW_ABSENT && where == MW_INSTRUCTION_UNKNOWN)
-            *flags |= MW_STACK_APPROXIMATE;
+            out->flags |= MW_STACK_APPROXIMATE;
+        hash = add_words(hash, last);
         bool entry = at->frame_entry != MW_ABSENT ? frame[at->frame_entry] : at->minor < 11;
-        *out++ = (struct mw_python_frame){(uintptr_t)code, where, identity(at, code), entry};
+        uint32_t who = identity(at, code);
+        last.what = (uintptr_t)code | (entry ? ENTRY : 0);
+        last.where = where ^ (uint64_t)who << 32;
+        if (frames) frames[n] = (struct mw_python_frame){(uintptr_t)code, where, who, entry};
+        n++;
     }
-    if (out != frames) out[-1].entry = true;
-    return (unsigned)(out - frames);
+    // The outermost is always called from C.
+    if (n && !(out->flags & MW_STACK_PYTHON_CUT)) {
+        last.what |= ENTRY;
+        if (frames) frames[n - 1].entry = true;
+    }
+    out->hash = add_words(hash, last);
+    return n;
 }
 
 // One walk is compiled for each version of the table, with its numbers in it, and one for each kind
-// of interpreter that tells them by itself, with what is the same in all of the kind.
+// of interpreter that tells them by itself, with what is the same in all of the kind; each of them
+// once with nothing to be kept, which is how nearly all walks are.
 #define WALK(name, ...)                                                                            \
     static unsigned name(const struct mw_python_layout *told, const char *thread,                  \
-                         struct mw_python_frame *frames, unsigned limit, unsigned *flags) {        \
+                         struct mw_python_frame *frames, unsigned limit, struct mw_walk *out) {    \
         struct mw_python_layout at = *told;                                                        \
         __VA_ARGS__;                                                                               \
-        return walk(&at, thread, frames, limit, flags);                                            \
+        return frames ? walk(&at, thread, frames, limit, out)                                      \
+                      : walk(&at, thread, NULL, limit, out);                                       \
     }
 WALK(walk8, at = mw_python_layouts[0])
 WALK(walk9, at = mw_python_layouts[1])
@@ -210,14 +252,14 @@ MW_INLINE const char *good_thread_state(struct mw_interpreter *p) {
     return thread;
 }
 
-unsigned mw_python_walk(struct mw_python_frame *frames, unsigned limit, unsigned *flags) {
+unsigned mw_python_walk(struct mw_python_frame *frames, unsigned limit, struct mw_walk *out) {
     struct mw_interpreter *p = atomic_load_explicit(&mw_interpreter, memory_order_acquire);
     const char *thread = good_thread_state(p);
     if (!thread) return 0;
     // Up to 3.11 a thread's state is the first that it was given, whichever interpreter's runs.
     if (p->at.runtime_next_id != MW_ABSENT && mw_load_long(p->runtime, p->at.runtime_next_id) > 1)
-        *flags |= MW_STACK_UNSURE;
-    return p->walk(&p->at, thread, frames, limit, flags);
+        out->flags |= MW_STACK_UNSURE;
+    return p->walk(&p->at, thread, frames, limit, out);
 }
 
 #define DEEPEST 100000u // as far as the outermost frame is looked for

@@ -45,13 +45,19 @@ void mw_python_inherit(struct mw_level *level);
 // True once an interpreter that can be read was found: the walk is worth calling.
 extern bool mw_python_ready;
 
-// The calling thread's frames, innermost first, at most `limit`. Returns how many; *flags gets
-// MW_STACK_* bits. 0 for threads that Python does not know, before the interpreter is initialized
-// and, in all but the thread that ends it, after it began to end. Safe in any thread at any time
-// between the interpreter's instructions, with or without the GIL, but not from a signal handler.
-// Preserves errno. The first walk that finds frames checks, with some hundred system calls, that
-// they are what they should be; if not the level becomes unavailable.
-unsigned mw_python_walk(struct mw_python_frame *frames, unsigned limit, unsigned *flags);
+// What a walk tells beside the frames; starts as zero.
+struct mw_walk {
+    uint64_t hash;  // of all frames: the same again for the same frames
+    unsigned flags; // MW_STACK_*
+};
+
+// The calling thread's frames, innermost first, at most `limit`, into `frames` or, if that is NULL,
+// into the hash alone. Returns how many. 0 for threads that Python does not know, before the
+// interpreter is initialized and, in all but the thread that ends it, after it began to end. Safe
+// in any thread at any time between the interpreter's instructions, with or without the GIL, but
+// not from a signal handler. Preserves errno. The first walk that finds frames checks, with some
+// hundred system calls, that they are what they should be; if not the level becomes unavailable.
+unsigned mw_python_walk(struct mw_python_frame *frames, unsigned limit, struct mw_walk *out);
 
 // What Python calls the calling thread, into out[size], terminated, in UTF-8 and cut at a code
 // point; returns the bytes. 0: none, as for the main thread, for threads that were not started by

@@ -4,8 +4,9 @@
 //
 // A walk gives raw words: code objects and instructions of Python, return addresses of native code.
 // Their hash leads to the stack in the arena, so that an event of a known stack costs the walk and
-// one look-up. Only a new hash is described: names, lines and modules are copied into the arena at
-// once, while the frames stand, so that the file says everything after the process is gone.
+// one look-up. Only for a new hash is it walked again, to keep the frames, and described: names,
+// lines and modules are copied into the arena at once, while the frames stand, so that the file
+// says everything after the process is gone.
 //
 // Several raw stacks may be one described stack (two instructions of one line); the arena makes
 // them one. A raw hash holds as long as what it was made of: code objects are told from others that
@@ -104,22 +105,25 @@ static uint64_t describe_native(uintptr_t pc) {
     return (uint64_t)mw_intern(&module.object) << 32 | (address & UINT32_MAX);
 }
 
-// What was walked: the frames of one stack as the interpreter and the unwinder gave them.
+// What was walked: how many frames the interpreter has, and those that the unwinder gave.
 struct walked {
-    const struct mw_python_frame *frame;
+    struct mw_walk python;
     const uintptr_t *pc;
-    unsigned frames, pcs, flags;
+    unsigned frames, pcs;
 };
 
-static uint32_t describe(const struct walked *w) {
+static __attribute__((noinline)) uint32_t describe(const struct walked *w) {
+    struct mw_python_frame frame[wanted.python_depth + 1];
+    struct mw_walk again = {0};
     union {
         struct mw_stack stack;
         char room[sizeof(struct mw_stack) + 2 * MW_STACK_DEPTH * sizeof(uint64_t)];
     } object;
     struct mw_stack *stack = &object.stack;
     unsigned n = 0;
+    if (w->frames) mw_python_walk(frame, w->frames, &again);
     for (unsigned i = 0; i < w->frames; i++) {
-        stack->frame[n] = describe_python(&w->frame[i]);
+        stack->frame[n] = describe_python(&frame[i]);
         if (!(uint32_t)stack->frame[n++]) return MW_NO_STACK;
     }
     for (unsigned i = 0; i < w->pcs; i++) {
@@ -130,28 +134,19 @@ static uint32_t describe(const struct walked *w) {
     stack->object.bytes = (uint16_t)(sizeof *stack + n * sizeof(uint64_t));
     stack->python = (uint8_t)w->frames;
     stack->native = (uint8_t)w->pcs;
-    stack->flags = (uint16_t)w->flags;
+    stack->flags = (uint16_t)w->python.flags;
     return mw_intern(&stack->object);
 }
 
 // ---- walking ---------------------------------------------------------------------------------
 
-// A frame's own product first: it does not wait for the frames before it.
-MW_INLINE uint64_t word_of(const struct mw_python_frame *f) {
-    uint64_t own = f->code ^ (uint64_t)f->identity << 32 ^ f->entry;
-    return own * UINT64_C(0xff51afd7ed558ccd) ^ f->instruction;
-}
-
-// Two hashes side by side, of the frames in turns: one would be a chain of products that each wait
-// for the one before.
+// Two hashes of the native frames side by side, in turns: one would be a chain of products that
+// each wait for the one before.
 static uint64_t hash_walked(const struct walked *w, uint64_t generation) {
-    uint64_t h = mw_hash(generation, (uint64_t)w->frames << 32 | w->pcs << 16 | w->flags), g = ~h;
+    uint64_t h = mw_hash(w->python.hash, (uint64_t)w->frames << 32 | w->python.flags);
+    if (!w->pcs) return h;
+    uint64_t g = mw_hash(h ^ w->pcs, generation);
     unsigned i;
-    for (i = 0; i + 1 < w->frames; i += 2) {
-        h = mw_hash(h, word_of(&w->frame[i]));
-        g = mw_hash(g, word_of(&w->frame[i + 1]));
-    }
-    if (i < w->frames) h = mw_hash(h, word_of(&w->frame[i]));
     for (i = 0; i + 1 < w->pcs; i += 2) {
         h = mw_hash(h, w->pc[i]);
         g = mw_hash(g, w->pc[i + 1]);
@@ -173,21 +168,20 @@ uint32_t mw_stacks_thread_name(void) {
 }
 
 uint32_t mw_stack_here(bool tensor) {
-    struct mw_python_frame frame[wanted.python_depth + 1];
     uintptr_t pc[wanted.native_depth + 1];
-    struct walked w = {.frame = frame, .pc = pc};
+    struct walked w = {.pc = pc};
     uint64_t generation = mw_native_generation();
-    if (python_is_here(generation)) w.frames = mw_python_walk(frame, wanted.python_depth, &w.flags);
+    if (python_is_here(generation)) w.frames = mw_python_walk(NULL, wanted.python_depth, &w.python);
     bool native = wanted.native && (!tensor || wanted.native_of_tensors || !w.frames);
     if (native && mw_likely(mw_native_ready)) {
         bool cut = false;
         w.pcs = mw_native_walk(pc, wanted.native_depth, &cut);
-        if (cut) w.flags |= MW_STACK_NATIVE_CUT;
+        if (cut) w.python.flags |= MW_STACK_NATIVE_CUT;
     }
     if (!w.frames && !w.pcs) return MW_NO_STACK;
     // Asked again: an unloading may have begun during the walk.
     bool settled = !((generation = mw_native_generation()) & MW_UNSETTLED);
-    uint64_t hash = hash_walked(&w, w.pcs ? generation : 0);
+    uint64_t hash = hash_walked(&w, generation);
     struct mw_map_search search = {0};
     uint32_t stack;
     if (mw_likely(mw_map_find(&known, hash, &search, &stack))) return stack;

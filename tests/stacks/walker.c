@@ -52,10 +52,10 @@ int walker_walk(char *out, int size, unsigned limit);
 int walker_walk(char *out, int size, unsigned limit) {
     struct mw_python_frame frame[MOST];
     struct mw_python_place place;
-    unsigned flags = 0;
+    struct mw_walk walk = {0};
     errno = 1234;
-    unsigned n = mw_python_walk(frame, limit < MOST ? limit : MOST, &flags);
-    int used = snprintf(out, (size_t)size, "flags %u errno %d loops ", flags, errno);
+    unsigned n = mw_python_walk(frame, limit < MOST ? limit : MOST, &walk);
+    int used = snprintf(out, (size_t)size, "flags %u errno %d loops ", walk.flags, errno);
     used += snprintf(out + used, (size_t)(size - used), "%u", loops());
     for (unsigned i = 0; i < n && used < size; i++) {
         if (!mw_python_describe(&frame[i], &place)) return -1;
@@ -81,9 +81,8 @@ int walker_walk_released(char *out, int size, unsigned limit) {
 // Only how many frames there are.
 unsigned walker_count(void);
 unsigned walker_count(void) {
-    struct mw_python_frame frame[MOST];
-    unsigned flags = 0;
-    return mw_python_walk(frame, MOST, &flags);
+    struct mw_walk walk = {0};
+    return mw_python_walk(NULL, MOST, &walk);
 }
 
 static bool same(const struct mw_python_frame *a, const struct mw_python_frame *b) {
@@ -95,10 +94,15 @@ static bool same(const struct mw_python_frame *a, const struct mw_python_frame *
 unsigned walker_repeat(unsigned walks);
 unsigned walker_repeat(unsigned walks) {
     struct mw_python_frame first[MOST], frame[MOST];
-    unsigned flags = 0, n = mw_python_walk(first, MOST, &flags), different = 0;
+    struct mw_walk kept = {0};
+    unsigned n = mw_python_walk(first, MOST, &kept), different = 0;
     for (unsigned i = 1; i < walks; i++) {
-        bool equal = mw_python_walk(frame, MOST, &flags) == n;
+        struct mw_walk again = {0}, hashed = {0};
+        bool equal = mw_python_walk(frame, MOST, &again) == n && again.hash == kept.hash;
         for (unsigned k = 0; equal && k < n; k++) equal = same(&first[k], &frame[k]);
+        // The walk that keeps nothing, by which a stack is known again.
+        equal = equal && mw_python_walk(NULL, MOST, &hashed) == n && hashed.hash == kept.hash &&
+                hashed.flags == kept.flags;
         different += !equal;
     }
     return different;
@@ -179,13 +183,13 @@ void walker_walk_on(unsigned frames) {
 // Nanoseconds of processor time a walk of at most `limit` frames; -1 if there are none.
 double walker_time(unsigned walks, unsigned limit);
 double walker_time(unsigned walks, unsigned limit) {
-    struct mw_python_frame frame[MOST];
     struct timespec a, b;
-    unsigned flags = 0, n = 0;
+    unsigned n = 0;
     clock_gettime(CLOCK_THREAD_CPUTIME_ID, &a);
     for (unsigned i = 0; i < walks; i++) {
-        n = mw_python_walk(frame, limit, &flags);
-        __asm__ volatile("" ::"r"(frame) : "memory");
+        struct mw_walk walk = {0};
+        n = mw_python_walk(NULL, limit, &walk);
+        __asm__ volatile("" ::"r"(walk.hash) : "memory");
     }
     clock_gettime(CLOCK_THREAD_CPUTIME_ID, &b);
     double ns = (double)(b.tv_sec - a.tv_sec) * 1e9 + (double)(b.tv_nsec - a.tv_nsec);

@@ -251,12 +251,19 @@ static void for_each_layout(void (*test)(unsigned)) {
 
 static struct mw_python_frame frame[64];
 
+static uint64_t hash; // of the last walk
+
 static unsigned walk(unsigned limit, unsigned expected_flags) {
-    unsigned flags = 0;
+    struct mw_walk kept = {0}, hashed = {0};
     errno = 77;
-    unsigned n = mw_python_walk(frame, limit, &flags);
-    EXPECT(flags == expected_flags, "flags %u", flags);
+    unsigned n = mw_python_walk(frame, limit, &kept);
+    EXPECT(kept.flags == expected_flags, "flags %u", kept.flags);
     EXPECT(errno == 77, "errno %d", errno);
+    if (n)
+        EXPECT(mw_python_walk(NULL, limit, &hashed) == n && hashed.hash == kept.hash &&
+                   hashed.flags == kept.flags,
+               "not the same when nothing is kept");
+    hash = kept.hash;
     return n;
 }
 
@@ -299,6 +306,42 @@ static void walk_a_stack(unsigned layout) {
 static void every_published_layout_is_walked(void **state) {
     (void)state;
     for_each_layout(walk_a_stack);
+}
+
+// Stacks are known again by their hash alone.
+static void tell_stacks_apart(unsigned layout) {
+    if (published[layout].free_threaded) return; // whose code here is too short for this
+    make(layout);
+    char *code = code_object("/a/b.py", "f", 1), *near = code_object("/a/b.py", "g", 1);
+    int apart = (int)((uintptr_t)code ^ (uintptr_t)near); // as far as the bits of an instruction
+    const struct {
+        char *code;
+        int unit;
+        bool entry;
+    } stacks[] = {{code, 3, false},
+                  {near, 3 + apart / 2, false}, // the words differ in the same bits
+                  {near, 3, false},
+                  {code, 3 + apart / 2, false},
+                  {code, 3, true}};
+    enum { STACKS = sizeof stacks / sizeof stacks[0] };
+    uint64_t hashes[STACKS];
+    mw_python_find(&level);
+    for (unsigned i = 0; i < STACKS; i++) {
+        current = thread;
+        put(thread, CURRENT_FRAME, NULL);
+        push(none, 0, 3);
+        push(code, 7, 0);
+        if (stacks[i].entry) push(none, 0, published[layout].minor == 13 ? 3 : 4);
+        push(stacks[i].code, (unsigned)stacks[i].unit, 0);
+        EXPECT(walk(64, 0) == 2, "frames");
+        hashes[i] = hash;
+        for (unsigned k = 0; k < i; k++) EXPECT(hashes[i] != hashes[k], "%u and %u", i, k);
+    }
+}
+
+static void different_stacks_have_different_hashes(void **state) {
+    (void)state;
+    for_each_layout(tell_stacks_apart);
 }
 
 // Code without a number of its own is told apart by its names: also where two bytes differ alike,
@@ -756,6 +799,7 @@ static void line_tables_of_every_version_are_read(void **state) {
 int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(every_published_layout_is_walked),
+        cmocka_unit_test(different_stacks_have_different_hashes),
         cmocka_unit_test(names_that_differ_are_told_apart),
         cmocka_unit_test(names_are_read_in_every_width),
         cmocka_unit_test(names_of_a_string_s_subclass_are_read),

@@ -46,10 +46,14 @@ void mw_python_inherit(struct mw_level *level) {
     mw_python_find(level);
 }
 
-unsigned mw_python_walk(struct mw_python_frame *frames, unsigned limit, unsigned *flags) {
+unsigned mw_python_walk(struct mw_python_frame *frames, unsigned limit, struct mw_walk *out) {
     assert_true(python_count <= limit);
-    memcpy(frames, python_frames, python_count * sizeof *frames);
-    *flags |= python_flags;
+    if (frames) memcpy(frames, python_frames, python_count * sizeof *frames);
+    out->flags |= python_flags;
+    for (unsigned i = 0; i < python_count; i++) {
+        const struct mw_python_frame *f = &python_frames[i];
+        out->hash = (out->hash + f->code + f->instruction * 3 + f->identity * 5 + f->entry) * 31;
+    }
     return python_count;
 }
 
