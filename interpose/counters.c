@@ -535,6 +535,10 @@ static void settle_free(const struct mw_taken *t) {
     }
     site_sub(site, c, bytes);
     account_sub(block, account, bytes);
+    if (mw_unlikely(mw_stacks_python_ends())) {
+        mw_add(&site->exit_bytes, bytes);
+        mw_add(&site->exit_blocks, 1);
+    }
 }
 
 // Saturated: 49 days.

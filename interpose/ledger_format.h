@@ -265,7 +265,10 @@ struct mw_site {
     // other threads kept as slack at that moment, which is at most MW_SITE_SLACK each. Exact where
     // one thread uses the site. Shared.
     _Atomic uint64_t bound, peak, peak_ms;
-    uint64_t reserved[3];
+    // Of the frees: what Python's end freed, which lets go of everything. Shared. Zero in files of
+    // before there was this.
+    _Atomic uint64_t exit_bytes, exit_blocks;
+    uint64_t reserved;
 };
 static_assert(sizeof(struct mw_site) == 64, "one cache line");
 

@@ -262,6 +262,14 @@ unsigned mw_python_walk(struct mw_python_frame *frames, unsigned limit, struct m
     return p->walk(&p->at, thread, frames, limit, out);
 }
 
+bool mw_python_ends(void) {
+    struct mw_interpreter *p = atomic_load_explicit(&mw_interpreter, memory_order_acquire);
+    if (!p || atomic_load_explicit(&p->checked, memory_order_relaxed) != MW_PYTHON_GOOD)
+        return false;
+    return mw_load(p->runtime, p->at.runtime_finalizing) ||
+           !mw_load(p->runtime, p->at.runtime_interpreters);
+}
+
 #define DEEPEST 100000u // as far as the outermost frame is looked for
 
 const char *mw_python_outermost(const struct mw_interpreter **out, const char **code) {

@@ -59,6 +59,11 @@ struct mw_walk {
 // hundred system calls, that they are what they should be; if not the level becomes unavailable.
 unsigned mw_python_walk(struct mw_python_frame *frames, unsigned limit, struct mw_walk *out);
 
+// True from when the interpreter marked that it finalizes, which is after the functions that the
+// program registered with atexit; also once it is gone. Any thread. Only of one that was found
+// good.
+bool mw_python_ends(void);
+
 // What Python calls the calling thread, into out[size], terminated, in UTF-8 and cut at a code
 // point; returns the bytes. 0: none, as for the main thread, for threads that were not started by
 // the threading module, in free-threaded builds, and since 3.14, where the kernel knows the name.

@@ -161,6 +161,10 @@ MW_INLINE bool python_is_here(uint64_t generation) {
            mw_likely(atomic_load_explicit(&looked_at, memory_order_acquire) == generation);
 }
 
+bool mw_stacks_python_ends(void) {
+    return python_is_here(mw_native_generation()) && mw_python_ends();
+}
+
 uint32_t mw_stacks_thread_name(void) {
     char name[256];
     if (!python_is_here(mw_native_generation())) return 0;

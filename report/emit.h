@@ -57,6 +57,12 @@ const char *thread_label(const cJSON *thread, unsigned width, char out[FIT_TEXT]
 // Is the space of an account, a site or a total of the report memory of its own?
 bool counted_as_memory(const cJSON *report, const cJSON *account);
 
+// What a site or a total of the report held when the process ended, or when Python began to end if
+// it did: its end lets go of everything. Did it free anything?
+uint64_t held_bytes(const cJSON *object);
+uint64_t held_blocks(const cJSON *object);
+bool python_freed_at_exit(const cJSON *report);
+
 // What stands for a site of the report: "train.py:42 in Model.forward". NULL if there is no such
 // site; else `out`, in at most SITE_WIDTH columns.
 #define SITE_WIDTH 60

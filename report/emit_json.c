@@ -72,6 +72,13 @@ void emit_held(cJSON *object, const struct held *held) {
     json_add_u64(object, "live_blocks", held->blocks);
 }
 
+void emit_held_at_exit(cJSON *object, const struct held *held, const struct held *ended) {
+    struct held then = held_sum(held, ended);
+    emit_held(object, held);
+    json_add_u64(object, "at_exit_bytes", then.bytes);
+    json_add_u64(object, "at_exit_blocks", then.blocks);
+}
+
 // ---- process --------------------------------------------------------------------------------
 
 static void add_argv(cJSON *object, const struct mw_header *h) {
@@ -302,7 +309,7 @@ static void add_totals(cJSON *report, const struct model *m) {
         cJSON *total = json_add_object(totals, NULL);
         emit_pair(total, a->device, a->space);
         json_add_bool(total, "counted_as_memory", space_is_memory(a->space));
-        emit_held(total, &a->held);
+        emit_held_at_exit(total, &a->held, &a->ended);
         json_add_u64(total, "peak_bytes", a->peak_bytes);
         emit_time_if(total, "peak_time", m, a->peak_bytes, a->peak_ms * 1000000);
         emit_tally(total, &a->tally);

@@ -15,6 +15,8 @@ void emit_api(cJSON *object, const char *name, const struct model *m, int api);
 void emit_pair(cJSON *object, int device, enum mw_space space);
 void emit_tally(cJSON *object, const struct tally *t);
 void emit_held(cJSON *object, const struct held *held);
+// And what was held when Python began to end: with what its end freed.
+void emit_held_at_exit(cJSON *object, const struct held *held, const struct held *ended);
 
 // ---- sites (emit_sites.c) -------------------------------------------------------------------
 

@@ -31,7 +31,7 @@ static uint64_t key(const struct model_site *s, enum sort_key sort) {
     case SORT_AGE:
         return ~s->oldest_ms; // the oldest first, and last those of which nothing is live
     default:
-        return s->held.bytes;
+        return s->held.bytes + s->ended.bytes;
     }
 }
 
@@ -53,7 +53,7 @@ static int compare_sites(const void *x, const void *y, void *context) {
     const struct sorting *by = context;
     int order = more_first(rank(by->model, a), rank(by->model, b));
     if (!order) order = more_first(key(a, by->sort), key(b, by->sort));
-    if (!order) order = more_first(a->held.bytes, b->held.bytes);
+    if (!order) order = more_first(key(a, SORT_LIVE), key(b, SORT_LIVE));
     if (!order) order = more_first(a->peak_bytes, b->peak_bytes);
     if (!order) order = more_first(a->tally.allocated_bytes, b->tally.allocated_bytes);
     return order ? order : a < b ? -1 : a > b;
@@ -148,7 +148,7 @@ static void add_site(cJSON *sites, const struct model *m, struct resolver *resol
     emit_api(site, "api", m, s->api);
     emit_api(site, "driver_api", m, s->driver_api);
     emit_pair(site, a->device, a->space);
-    emit_held(site, &s->held);
+    emit_held_at_exit(site, &s->held, &s->ended);
     json_add_u64(site, "peak_bytes", s->peak_bytes);
     emit_time_if(site, "peak_time", m, s->peak_bytes, s->peak_ms * 1000000);
     emit_tally(site, &s->tally);

@@ -213,9 +213,9 @@ static void print_process(FILE *out, const cJSON *report) {
 
 static void print_totals(FILE *out, const cJSON *report) {
     const cJSON *total;
-    bool aside = false;
-    fprintf(out, "\n%-9s %-11s %11s %9s %11s %11s %9s\n", "memory", "", "live", "blocks", "peak",
-            "allocations", "failed");
+    bool aside = false, exit = python_freed_at_exit(report);
+    fprintf(out, "\n%-9s %-11s %11s %9s %11s %11s %9s\n", "memory", "", exit ? "at exit" : "live",
+            "blocks", "peak", "allocations", "failed");
     cJSON_ArrayForEach(total, json_get(report, "totals")) {
         char device[DEVICE_TEXT], space[TEXT], live[BYTES_TEXT], peak[BYTES_TEXT];
         bool memory = json_is_true(total, "counted_as_memory");
@@ -225,12 +225,13 @@ static void print_totals(FILE *out, const cJSON *report) {
                  memory ? "" : "*");
         fprintf(out, "%-9s %-11s %11s %9" PRIu64 " %11s %11" PRIu64 " %9" PRIu64 "\n",
                 device_name(device, json_i64(total, "device")), name,
-                bytes_of(total, "live_bytes", live), json_u64(total, "live_blocks"),
+                bytes_text(held_bytes(total), live), held_blocks(total),
                 bytes_of(total, "peak_bytes", peak), json_u64(total, "allocations"),
                 json_u64(total, "failed"));
     }
     if (aside)
         fputs("* no memory of its own: views, tensors, address space, others' memory\n", out);
+    if (exit) fputs("at exit: held when Python began to end, which then let go of it\n", out);
 }
 
 static void print_devices(FILE *out, const cJSON *report) {

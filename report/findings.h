@@ -78,6 +78,15 @@ void find_framework_oom(const struct inquiry *q);
 // device, and just after the failed call or just before the message. NULL: none is.
 const struct mw_oom *framework_oom_of(const struct inquiry *q, const struct recognised *r,
                                       int device);
+// The same, of the device that the error names; NULL also for errors of another kind.
+const struct mw_oom *known_error_oom(const struct inquiry *q, const struct recognised *r);
+// Has that request a finding of its own? It then tells the error's evidence, too: what happened
+// once is told once.
+bool framework_oom_is_told(const struct inquiry *q, const struct mw_oom *o);
+
+// What a known error says of itself, and what shows that it happened.
+struct finding_words known_error_words(const struct recognised *r);
+void known_error_evidence(cJSON *finding, const struct inquiry *q, const struct recognised *r);
 // Who held PyTorch's tensors when it refused that request.
 void finding_tensors(cJSON *finding, const struct inquiry *q, const struct mw_oom *o);
 

@@ -82,13 +82,20 @@ static int device_of(const struct recognised *r, const struct model *m) {
     return -1;
 }
 
+static bool ran_out(const struct recognised *r) {
+    return !strcmp(r->incident->record->category, "out_of_memory");
+}
+
+const struct mw_oom *known_error_oom(const struct inquiry *q, const struct recognised *r) {
+    return ran_out(r) ? framework_oom_of(q, r, device_of(r, q->m)) : NULL;
+}
+
 // Who holds the memory that ran out. Of PyTorch's segments, whoever asked first for a part of one
 // is not who holds it: where PyTorch refused the request, its tensors are told of instead.
 static void add_holders(cJSON *f, const struct inquiry *q, const struct recognised *r) {
     static const char whose[] = "those of tensors: what the driver gave are PyTorch's segments";
-    int device = device_of(r, q->m);
-    const struct mw_oom *o = framework_oom_of(q, r, device);
-    finding_device(f, q->m, device);
+    const struct mw_oom *o = known_error_oom(q, r);
+    finding_device(f, q->m, device_of(r, q->m));
     if (o && o->site[0].site) {
         finding_text(f, "holders", whose, sizeof whose - 1, SOURCE_LEDGER);
         finding_tensors(f, q, o);
@@ -100,24 +107,33 @@ static void add_holders(cJSON *f, const struct inquiry *q, const struct recognis
                                  : MESSAGE_LIVE_UNKNOWN);
 }
 
-static void add_error(const struct inquiry *q, const struct recognised *r) {
+struct finding_words known_error_words(const struct recognised *r) {
     const struct record *record = r->incident->record;
     bool cause_known = record->cause.tier != TIER_DISPUTED;
-    struct finding_words words = {
+    return (struct finding_words){
         .title = record_text(&record->title, LANGUAGE_EN),
         .explanation = cause_known ? record_text(&record->cause.text, LANGUAGE_EN) : NULL,
         .hypothesis = record_text(&record->cause.hypothesis, LANGUAGE_EN)};
+}
+
+void known_error_evidence(cJSON *finding, const struct inquiry *q, const struct recognised *r) {
+    if (r->evidence & EVIDENCE_TEXT) add_message(finding, r);
+    if (!r->call) return;
+    add_call(finding, q->m, r);
+    finding_failure(finding, q, r->call);
+}
+
+static void add_error(const struct inquiry *q, const struct recognised *r) {
+    struct finding_words words = known_error_words(r);
     cJSON *f = finding_new(q->findings, "known_error", r->severity, confidence_of(r), &words);
-    if (r->evidence & EVIDENCE_TEXT) add_message(f, r);
-    if (r->call) {
-        add_call(f, q->m, r);
-        finding_failure(f, q, r->call);
-    }
-    if (!strcmp(record->category, "out_of_memory")) add_holders(f, q, r);
-    finding_knowledge(f, record);
+    known_error_evidence(f, q, r);
+    if (ran_out(r)) add_holders(f, q, r);
+    finding_knowledge(f, r->incident->record);
 }
 
 void find_known_errors(const struct inquiry *q) {
-    for (size_t i = 0; i < q->recognition->count && i < FINDINGS_LISTED; i++)
-        add_error(q, &q->recognition->item[i]);
+    for (size_t i = 0; i < q->recognition->count && i < FINDINGS_LISTED; i++) {
+        const struct recognised *r = &q->recognition->item[i];
+        if (!framework_oom_is_told(q, known_error_oom(q, r))) add_error(q, r);
+    }
 }

@@ -46,8 +46,8 @@ void *allocate(size_t count, size_t bytes);
 // What was rendered, for the line that `memwatch run` prints.
 struct rendered {
     char path[4096];      // of the report; "" if none was written
-    uint64_t live_bytes;  // memory of this process: the sum over the spaces counted as memory
-    uint64_t live_blocks; // in those spaces
+    uint64_t live_bytes;  // memory of this process, in the spaces counted as memory, together with
+    uint64_t live_blocks; // what Python's end freed
     uint64_t losses;      // events that are missing, not those of which only a part is
     char error[512];      // why it failed, one line without "memwatch: "; "" if it did not
 };

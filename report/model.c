@@ -74,6 +74,10 @@ void tally_add(struct tally *to, const struct tally *t) {
     to->failed += t->failed;
 }
 
+struct held held_sum(const struct held *a, const struct held *b) {
+    return (struct held){a->blocks + b->blocks, a->bytes + b->bytes};
+}
+
 static void hold(struct held *held, uint64_t bytes) {
     held->blocks++;
     held->bytes += bytes;
@@ -177,6 +181,9 @@ static void unite_sites(struct reading *g, uint32_t count) {
         site->live_bytes += s->bound; // less the threads' slack: add_cell
         // As with accounts, the sum of two peaks is an upper limit.
         site->peak_bytes += s->peak;
+        site->ended = held_sum(&site->ended, &(struct held){s->exit_blocks, s->exit_bytes});
+        struct model_account *account = &m->account[site->account];
+        account->ended = held_sum(&account->ended, &(struct held){s->exit_blocks, s->exit_bytes});
         if (s->peak_ms > site->peak_ms) site->peak_ms = s->peak_ms;
         note_time(m, s->peak_ms * 1000000);
         g->site_of[order[i]] = m->sites - 1;

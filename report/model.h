@@ -30,6 +30,7 @@ struct model_account {
     uint64_t peak_bytes, peak_ms;
     struct tally tally;
     struct held held;
+    struct held ended; // what Python's end freed
 };
 
 // One place of a program that allocates. Entries of the file that say the same are one here.
@@ -41,6 +42,7 @@ struct model_site {
     enum torch_origin origin;
     struct tally tally;
     struct held held;
+    struct held ended;               // what Python's end freed
     uint64_t live_bytes;             // by the counters that the peak is taken from
     uint64_t peak_bytes, peak_ms;    // at least the true peak: see struct mw_site, bound_peaks
     uint32_t first_ms, last_ms;      // of its allocations, if there are any
@@ -117,5 +119,8 @@ uint64_t tally_live(const struct tally *t);
 uint64_t share_live(const struct model_share *s);
 
 void tally_add(struct tally *to, const struct tally *t);
+
+// The sum of both: of what is live and what Python's end freed, what was held at the exit.
+struct held held_sum(const struct held *a, const struct held *b);
 
 #endif

@@ -122,8 +122,9 @@ static bool write_somewhere(const struct model *m, struct making *of, const char
 static void sum_up(const struct model *m, struct rendered *out) {
     for (unsigned i = 0; i < m->accounts; i++) {
         if (!space_is_memory(m->account[i].space)) continue;
-        out->live_bytes += m->account[i].held.bytes;
-        out->live_blocks += m->account[i].held.blocks;
+        struct held held = held_sum(&m->account[i].held, &m->account[i].ended);
+        out->live_bytes += held.bytes;
+        out->live_blocks += held.blocks;
     }
     // The other losses are no events, or of events that were recorded without their site, say, or
     // their stack: `coverage` of the report tells of them.

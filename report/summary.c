@@ -44,8 +44,8 @@ static void add_total(struct summary *s, const cJSON *total) {
         to->memory = json_is_true(total, "counted_as_memory");
     }
     uint64_t peak = json_u64(total, "peak_bytes");
-    to->live += json_u64(total, "live_bytes");
-    to->blocks += json_u64(total, "live_blocks");
+    to->live += held_bytes(total);
+    to->blocks += held_blocks(total);
     to->allocations += json_u64(total, "allocations");
     to->failed += json_u64(total, "failed");
     if (peak > to->highest_peak) to->highest_peak = peak;
@@ -57,7 +57,7 @@ static struct sums sum_up(const cJSON *report) {
     cJSON_ArrayForEach(total, json_get(report, "totals")) {
         sums.failed += json_u64(total, "failed");
         if (!json_is_true(total, "counted_as_memory")) continue;
-        sums.live += json_u64(total, "live_bytes");
+        sums.live += held_bytes(total);
         sums.peaks += json_u64(total, "peak_bytes");
         sums.spaces += json_u64(total, "peak_bytes") != 0;
     }

@@ -43,6 +43,7 @@ struct picture {
     uint64_t peak[LAYERS]; // if the peaks came together
     uint64_t now_ns;       // CLOCK_MONOTONIC of its end, or of the last event
     const char *cwd, *exe;
+    const char *held; // heading of what is held: "live", or "at exit" where Python freed at its end
     const struct view *view;
 };
 
@@ -58,6 +59,24 @@ static enum layer layer_of(const cJSON *report, const cJSON *site) {
     return LAYER_VIEW;
 }
 
+bool python_freed_at_exit(const cJSON *report) {
+    const cJSON *total;
+    cJSON_ArrayForEach(total,
+                       json_get(report, "totals")) if (held_bytes(total) >
+                                                       json_u64(total, "live_bytes")) return true;
+    return false;
+}
+
+uint64_t held_bytes(const cJSON *object) {
+    return json_u64(object,
+                    json_is_number(object, "at_exit_bytes") ? "at_exit_bytes" : "live_bytes");
+}
+
+uint64_t held_blocks(const cJSON *object) {
+    bool told = json_is_number(object, "at_exit_blocks");
+    return json_u64(object, told ? "at_exit_blocks" : "live_blocks");
+}
+
 bool counted_as_memory(const cJSON *report, const cJSON *account) {
     return layer_of(report, account) == LAYER_MEMORY;
 }
@@ -67,12 +86,13 @@ static struct picture look_at(const cJSON *report, const struct view *view) {
     struct picture p = {.report = report,
                         .cwd = json_text(process, "cwd"),
                         .exe = json_text(process, "exe"),
+                        .held = python_freed_at_exit(report) ? "at exit" : "live",
                         .view = view};
     p.now_ns =
         json_u64(cJSON_IsObject(end) ? end : json_get(process, "last_event"), "monotonic_ns");
     cJSON_ArrayForEach(total, json_get(report, "totals")) {
         enum layer layer = layer_of(report, total);
-        p.live[layer] += json_u64(total, "live_bytes");
+        p.live[layer] += held_bytes(total);
         p.peak[layer] += json_u64(total, "peak_bytes");
     }
     return p;
@@ -84,8 +104,8 @@ static struct row row_of(const struct picture *p, const cJSON *site) {
         .site = site,
         .sites = 1,
         .layer = layer_of(p->report, site),
-        .live = json_u64(site, "live_bytes"),
-        .blocks = json_u64(site, "live_blocks"),
+        .live = held_bytes(site),
+        .blocks = held_blocks(site),
         .peak = json_u64(site, "peak_bytes"),
         .allocations = json_u64(site, "allocations"),
         .allocated = json_u64(site, "allocated_bytes"),
@@ -281,13 +301,13 @@ static const char *device_text(const cJSON *object, char out[DEVICE_TEXT]) {
 
 // ---- tables ---------------------------------------------------------------------------------
 
-static void print_heading(FILE *out, enum layer layer, const char *by, const struct view *view) {
-    const char *column = view->sort == SORT_ALLOCATED ? "allocated"
-                         : view->sort == SORT_FAILED  ? "failed"
-                                                      : "peak";
+static void print_heading(FILE *out, const struct picture *p, enum layer layer, const char *by) {
+    const char *column = p->view->sort == SORT_ALLOCATED ? "allocated"
+                         : p->view->sort == SORT_FAILED  ? "failed"
+                                                         : "peak";
     char title[40];
     snprintf(title, sizeof title, "%sby %s", layer == LAYER_TENSOR ? "tensors " : "", by);
-    fprintf(out, "\n%-*s %11s %6s %8s %12s %8s\n", NAME_WIDTH, title, "live", "share", "blocks",
+    fprintf(out, "\n%-*s %11s %6s %8s %12s %8s\n", NAME_WIDTH, title, p->held, "share", "blocks",
             column, "oldest");
 }
 
@@ -448,7 +468,7 @@ static size_t unite(struct row *row, size_t count) {
 static void print_rows(FILE *out, const struct picture *p, struct row *row, size_t count) {
     size_t shown = count < p->view->limit ? count : p->view->limit;
     const char *by = view_group_name(p->view->group);
-    print_heading(out, row->layer, by, p->view);
+    print_heading(out, p, row->layer, by);
     for (size_t i = 0; i < shown; i++) {
         // The end of a long path says more than its beginning.
         const char *name = row[i].key;
@@ -463,7 +483,7 @@ static void print_rows(FILE *out, const struct picture *p, struct row *row, size
 
 static void print_by_site(FILE *out, const struct picture *p, struct row *row, size_t count) {
     size_t shown = count < p->view->limit ? count : p->view->limit;
-    print_heading(out, row->layer, "site", p->view);
+    print_heading(out, p, row->layer, "site");
     for (size_t i = 0; i < shown; i++) {
         char text[FRAME_TEXT];
         print_row(out, p, &row[i], site_text(p, row[i].site, NAME_WIDTH, text));
@@ -549,7 +569,9 @@ static void print_by_thread(FILE *out, const struct picture *p) {
         n++;
     }
     sort_rows(row, n, p->view->sort);
-    print_rows(out, p, row, n);
+    struct picture now = *p; // what threads held at the exit is not told
+    now.held = "live";
+    print_rows(out, &now, row, n);
     free(name);
     free(row);
 }

@@ -102,49 +102,87 @@ void finding_tensors(cJSON *finding, const struct inquiry *q, const struct mw_oo
     }
 }
 
-// Of a device the last one, which is what a program dies of; the others stand in `torch`.
+// Of a device the last one is told, which is what a program dies of; the others stand in `torch`.
+static const struct mw_oom *last_oom(const struct inquiry *q, int device, unsigned *times) {
+    const struct mw_oom *last = NULL;
+    *times = 0;
+    for (unsigned i = 0; i < torch_ooms(q->m); i++) {
+        const struct mw_oom *o = torch_oom(q->m, i);
+        if (!o || o->device != device) continue;
+        last = o;
+        ++*times;
+    }
+    return last;
+}
+
+bool framework_oom_is_told(const struct inquiry *q, const struct mw_oom *o) {
+    unsigned times;
+    return o && o->device >= 0 && o->device < (int)MW_DEVICES &&
+           last_oom(q, o->device, &times) == o;
+}
+
+// The errors that were printed or returned on account of a refusal, from the i-th on.
+static const struct recognised *next_error(const struct inquiry *q, const struct mw_oom *o,
+                                           size_t *i) {
+    while (*i < q->recognition->count && *i < FINDINGS_LISTED) {
+        const struct recognised *r = &q->recognition->item[(*i)++];
+        if (known_error_oom(q, r) == o) return r;
+    }
+    return NULL;
+}
+
+static bool totals_are_told(const struct mw_oom *o) {
+    return o->reserved_bytes != UINT64_MAX && o->reserved_bytes >= o->allocated;
+}
+
+static void add_books(cJSON *f, const struct mw_oom *o, unsigned times) {
+    char again[48];
+    finding_bytes(f, "asked for", o->asked, SOURCE_CALL);
+    if (totals_are_told(o)) {
+        finding_bytes(f, "allocated then, by PyTorch", o->allocated, SOURCE_FRAMEWORK);
+        finding_bytes(f, "reserved then", o->reserved_bytes, SOURCE_FRAMEWORK);
+        finding_bytes(f, "of that unused", o->reserved_bytes - o->allocated, SOURCE_FRAMEWORK);
+    }
+    finding_bytes(f, "live then, of tensors", o->live, SOURCE_LEDGER);
+    if (times < 2) return;
+    int n = snprintf(again, sizeof again, "%u more before, of those that are kept", times - 1);
+    finding_text(f, "refused", again, (size_t)n, SOURCE_LEDGER);
+}
+
 static void add_oom(const struct inquiry *q, const struct mw_oom *o, unsigned times) {
-    const struct model *m = q->m;
-    const struct mw_header *h = &m->reader.header;
-    char title[160], asked[BYTES_TEXT], unused[BYTES_TEXT], explanation[400] = "", again[48];
+    const struct mw_header *h = &q->m->reader.header;
+    char title[160], asked[BYTES_TEXT], unused[BYTES_TEXT], explanation[400] = "";
     bool ended_well = h->exit_kind == MW_EXIT_CODE && !h->exit_value;
-    bool totals = o->reserved_bytes != UINT64_MAX && o->reserved_bytes >= o->allocated;
-    uint64_t idle = totals ? o->reserved_bytes - o->allocated : 0;
+    uint64_t idle = totals_are_told(o) ? o->reserved_bytes - o->allocated : 0;
+    size_t i = 0;
+    const struct recognised *error = next_error(q, o, &i);
+    struct finding_words words = error ? known_error_words(error) : (struct finding_words){0};
     snprintf(title, sizeof title, "PyTorch could not get %s on device %d",
              bytes_text(o->asked, asked), o->device);
-    if (idle >= o->asked)
+    words.title = title;
+    if (idle >= o->asked) {
         snprintf(explanation, sizeof explanation,
                  "It held %s that no tensor used, which would have been enough, but not in one "
                  "piece that this request may use: the memory was fragmented, or that of other "
                  "streams, or kept for CUDA graphs and memory pools.",
                  bytes_text(idle, unused));
-    const struct finding_words words = {.title = title, .explanation = explanation};
+        words.explanation = explanation;
+    }
     cJSON *f = finding_new(q->findings, "out_of_memory",
                            ended_well ? SEVERITY_WARNING : SEVERITY_ERROR, 1, &words);
-    finding_bytes(f, "asked for", o->asked, SOURCE_CALL);
-    if (totals) {
-        finding_bytes(f, "allocated then, by PyTorch", o->allocated, SOURCE_FRAMEWORK);
-        finding_bytes(f, "reserved then", o->reserved_bytes, SOURCE_FRAMEWORK);
-        finding_bytes(f, "of that unused", idle, SOURCE_FRAMEWORK);
+    add_books(f, o, times);
+    for (const struct recognised *r = error; r; r = next_error(q, o, &i)) {
+        known_error_evidence(f, q, r);
+        finding_knowledge(f, r->incident->record);
     }
-    finding_bytes(f, "live then, of tensors", o->live, SOURCE_LEDGER);
-    if (times > 1) {
-        int n = snprintf(again, sizeof again, "%u more before, of those that are kept", times - 1);
-        finding_text(f, "refused", again, (size_t)n, SOURCE_LEDGER);
-    }
-    finding_device(f, m, o->device);
+    finding_device(f, q->m, o->device);
     finding_tensors(f, q, o);
 }
 
 void find_framework_oom(const struct inquiry *q) {
-    const struct mw_oom *last[MW_DEVICES] = {0};
-    unsigned n = torch_ooms(q->m), times[MW_DEVICES] = {0};
-    for (unsigned i = 0; i < n; i++) {
-        const struct mw_oom *o = torch_oom(q->m, i);
-        if (!o || o->device < 0 || o->device >= (int)MW_DEVICES) continue;
-        last[o->device] = o;
-        times[o->device]++;
+    for (int device = 0; device < (int)MW_DEVICES; device++) {
+        unsigned times;
+        const struct mw_oom *last = last_oom(q, device, &times);
+        if (last) add_oom(q, last, times);
     }
-    for (unsigned i = 0; i < MW_DEVICES; i++)
-        if (last[i]) add_oom(q, last[i], times[i]);
 }

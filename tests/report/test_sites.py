@@ -16,16 +16,10 @@ import sys
 
 import pytest
 
-from conftest import BUILD, DEPS, ROOT, SIMGPU, needs_plain_build, report_schema
+from conftest import BUILD, ROOT, needs_plain_build, report_schema
+from stack_programs import CC, CUDA, CXX, SOURCES, build, line_of, shown
 
-sys.path.insert(0, str(ROOT / "tests" / "stacks"))
-from pythons import pythons  # noqa: E402
-
-SOURCES = pathlib.Path(__file__).resolve().parent / "stacks"
 MAKE_LEDGER = BUILD / "tests" / "fuzz" / "make_ledger"
-CC = os.environ.get("CC", "cc").split()
-CXX = [os.environ.get("CXX", "c++")]
-CUDA = ["-isystem", DEPS / "deps" / "cuda13" / "include", f"-L{SIMGPU}", "-lcuda"]
 MIB = 1 << 20
 
 
@@ -362,28 +356,6 @@ def test_a_wrong_option_is_told_in_one_line(arguments, told, sample, memwatch):
 # --- programs -----------------------------------------------------------------------------------
 
 
-def line_of(source, mark):
-    """The number of the line with a mark."""
-    lines = (SOURCES / source).read_text().splitlines()
-    (number,) = [i for i, line in enumerate(lines, 1) if line.endswith(f"// mark: {mark}")]
-    return number
-
-
-def build(source, target, *flags):
-    """Compiles a program or library against the simulated GPU."""
-    compiler = CXX if source.endswith(".cpp") else CC
-    flags = flags or ("-O2", "-g")
-    command = [*compiler, *flags, SOURCES / source, "-o", target, *CUDA, "-ldl"]
-    subprocess.run(command, check=True, cwd=target.parent)
-    return target
-
-
-def shown(site):
-    """The frames that are not folded, as "function:line"."""
-    return [f"{frame['function']}:{frame['line']}" for frame in site["frames"]
-            if not frame.get("folded")]
-
-
 CHAIN = [
     f"leaf:{line_of('chain.c', 'leaf')}",
     f"recursive:{line_of('chain.c', 'end of recursion')}",
@@ -701,106 +673,6 @@ def test_a_frame_in_an_unloaded_library_is_exact(tmp_path, run_watched):
         f"plugin_allocate:{line_of('plugin.c', 'entry')}",
         f"main:{line_of('unloads.c', 'call')}",
     ]
-
-
-# --- Python and native --------------------------------------------------------------------------
-
-PROGRAM = """
-import ctypes, sys
-plugin = ctypes.CDLL(sys.argv[1])
-def allocate():
-    return plugin.plugin_allocate(ctypes.c_size_t(1 << 20))  # line 5
-callback = ctypes.CFUNCTYPE(ctypes.c_int)(allocate)
-class Model:
-    def inner(self):
-        return plugin.plugin_call(callback)  # line 9
-    def forward(self):
-        return self.inner()  # line 11
-def batches(model):
-    for _ in range(2):
-        yield model.forward()  # line 14
-def train():
-    return max(batches(Model()), key=lambda loss: loss)  # line 16
-train()  # line 17
-"""
-
-
-@needs_plain_build
-@pytest.mark.parametrize("python", [p for p in pythons() if p.supported], ids=str)
-def test_python_and_native_frames_alternate_as_the_calls_did(
-    python, tmp_path, run_watched, memwatch
-):
-    """C called back by C that Python called: which Python frame ran above which C frame?"""
-    plugin = build("plugin.c", tmp_path / "libplugin.so", "-O2", "-g", "-shared", "-fPIC")
-    script = tmp_path / "train.py"
-    script.write_text(PROGRAM)
-    run = run_watched([python.path, script, plugin])
-    assert run.returncode == 0, run.stderr
-    # The interpreter may reach the same Python frames by two ways of its own: then it is two sites.
-    sites = run.report["sites"]
-    assert sum(site["allocations"] for site in sites) == 2
-    qualified = "Model." if python.minor >= 11 else ""
-    expected = [
-        f"allocate_block:{line_of('plugin.c', 'plugin')}",
-        f"plugin_allocate:{line_of('plugin.c', 'entry')}",
-        "allocate:5",
-        f"plugin_call:{line_of('plugin.c', 'callback')}",
-        f"{qualified}inner:9",
-        f"{qualified}forward:11",
-        "batches:14",
-        "train:16",
-        "<module>:17",
-    ]
-    for site in sites:
-        assert shown(site) == expected
-        assert site["frames"][site["where"]]["function"] == "allocate"
-    (report,) = (run.folder / "reports").glob("*.json")
-    text = memwatch("report", report).stdout
-    assert len(re.findall("^train.py:5 in allocate ", text, re.MULTILINE)) == 1  # they look alike
-    everything = memwatch("report", "--all-frames", report).stdout
-    assert "_PyEval_EvalFrameDefault" in everything and "_PyEval" not in text
-
-
-THREADS = """
-import concurrent.futures, ctypes, sys, threading
-plugin = ctypes.CDLL(sys.argv[1])
-def allocate(*_):
-    plugin.plugin_allocate(ctypes.c_size_t(1 << 20))
-def run(name):
-    thread = threading.Thread(target=allocate, name=name)
-    thread.start()
-    thread.join()
-allocate()
-run("loader")
-run("größe é 関数 of the data set for training 1")
-with concurrent.futures.ThreadPoolExecutor(1) as pool:
-    list(pool.map(allocate, range(3)))
-"""
-
-
-@needs_plain_build
-@pytest.mark.parametrize("python", [p for p in pythons() if p.supported], ids=str)
-def test_threads_are_called_what_python_calls_them(python, tmp_path, run_watched, memwatch):
-    plugin = build("plugin.c", tmp_path / "libplugin.so", "-O2", "-g", "-shared", "-fPIC")
-    script = tmp_path / "train.py"
-    script.write_text(THREADS)
-    run = run_watched([python.path, script, plugin])
-    assert run.returncode == 0, run.stderr
-    names = ["loader", "größe é 関数 of the data set for training 1", "ThreadPoolExecutor-0_0"]
-    threads = {thread["python_name"]: thread for thread in run.report["threads"]}
-    if python.minor >= 14 or python.free_threaded:
-        assert set(threads) == {None}
-        return
-    assert set(threads) == {*names, None}
-    assert threads[None]["tid"] == run.report["process"]["pid"]  # the main thread
-    assert [threads[name]["live_blocks"] for name in names] == [1, 1, 3]
-    (report,) = (run.folder / "reports").glob("*.json")
-    text = memwatch("report", report).stdout
-    for shown in ("loader  ", "größe é 関数...raining 1 ", "ThreadPoolExecutor-0_0 "):
-        assert f"\n{shown}" in text
-    by_thread = memwatch("report", "--group-by=thread", report).stdout
-    tid = threads[names[2]]["tid"]
-    assert re.search(rf"^Thread\S*0_0 \({tid}\) ", by_thread, re.MULTILINE)
 
 
 # --- limits -------------------------------------------------------------------------------------

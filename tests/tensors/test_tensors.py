@@ -196,31 +196,54 @@ assert c10.c10_alloc(0, 4 << 20) is None
 SAID = """
 print("torch.OutOfMemoryError: CUDA out of memory. Tried to allocate 4.00 MiB. GPU 0 has a total "
       "capacity of 32.00 MiB of which 0 bytes is free.", file=sys.stderr, flush=True)
-sys.exit(1)
 """
 
 
 @needs_plain_build
-@pytest.mark.parametrize("said", ["", SAID], ids=["silent", "said"])
-def test_of_one_failure_no_finding_names_the_line_that_merely_made_the_segments(
+@pytest.mark.parametrize("said", ["", SAID + "sys.exit(1)"], ids=["silent", "said"])
+def test_one_failure_is_one_finding_which_names_who_holds_the_memory(
     run_watched, memwatch, tmp_path, said
 ):
+    """The driver refused a segment, PyTorch a tensor, and it printed so: that happened once. The line
+    that merely made the segments is not named."""
     (tmp_path / "short.py").write_text(TOO_LITTLE + said)
     result = run_watched([sys.executable, tmp_path / "short.py", allocator("3")],
                          env={"SIMGPU_MEMORY": "32M"})
     assert result.returncode == (1 if said else 0), result.stderr
     report = result.report
-    types = {f["type"] for f in report["findings"]}
-    assert types == {"out_of_memory", "known_error"}, types
-    for finding in report["findings"]:
-        sites = [report["sites"][i] for i in finding["sites"]]
-        assert [s["space"] for s in sites] == ["tensor"], finding["title"]
-        assert sites[0]["frames"][sites[0]["where"]]["function"].startswith("keep")
-        assert finding["sites_bytes"] == [20 << 20]
+    [finding] = report["findings"]
+    assert finding["type"] == "out_of_memory"
+    [site] = [report["sites"][i] for i in finding["sites"]]
+    assert site["space"] == "tensor" and finding["sites_bytes"] == [20 << 20]
+    assert site["frames"][site["where"]]["function"].startswith("keep")
+    evidence = {e["what"]: e for e in finding["evidence"]}
+    assert evidence["asked for"]["bytes"] == 4 << 20
+    assert ("printed" in evidence) == bool(said)
+    assert "cudaMalloc" in evidence["failed call"]["text"]
+    assert finding["failure"] is not None
+    assert finding["knowledge"] and finding["do"] and finding["explanation"]
     [path] = (result.folder / "reports").glob("*.json")
     text = " ".join(memwatch("report", path).stdout.split())
-    assert "what the driver gave are PyTorch's segments" in text
     assert " held by short.py" not in text
+
+
+@needs_plain_build
+def test_an_earlier_failure_has_a_finding_of_its_own(run_watched, tmp_path):
+    """Of several refusals the last is told as such; the first, which was printed, by its record."""
+    again = "import time; time.sleep(1.2); assert c10.c10_alloc(0, 6 << 20) is None"
+    (tmp_path / "short.py").write_text(TOO_LITTLE + SAID + again)
+    result = run_watched([sys.executable, tmp_path / "short.py", allocator("3")],
+                         env={"SIMGPU_MEMORY": "32M"})
+    report = result.report
+    findings = {f["type"]: f for f in report["findings"]}
+    assert sorted(findings) == ["known_error", "out_of_memory"]
+    told = [{e["what"] for e in f["evidence"]} for f in findings.values()]
+    assert sum("printed" in evidence for evidence in told) == 1
+    for finding in findings.values():
+        sites = [report["sites"][i] for i in finding["sites"]]
+        assert [s["space"] for s in sites] == ["tensor"], finding["title"]
+    whose = {e["what"]: e["text"] for e in findings["known_error"]["evidence"]}["holders"]
+    assert "what the driver gave are PyTorch's segments" in whose
 
 
 def test_fragmentation_is_called_so(run_watched):

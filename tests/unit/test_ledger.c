@@ -31,6 +31,10 @@ uint32_t mw_stack_here(bool tensor) {
 uint32_t mw_stacks_thread_name(void) {
     return 0;
 }
+static bool python_ends;
+bool mw_stacks_python_ends(void) {
+    return python_ends;
+}
 
 enum { MANY_SITES = 16384 };
 
@@ -125,6 +129,27 @@ static void an_allocation_is_there_until_it_is_freed(void **state) {
     assert_true(free_block(0x7f0000000000));
     assert_false(free_block(0x7f0000000000));
     assert_int_equal(read_totals().records, 0);
+    assert_consistent();
+}
+
+static void what_python_s_end_frees_is_told_apart(void **state) {
+    (void)state;
+    for (uint64_t i = 0; i < 3; i++) {
+        struct mw_birth b = block(0x7f0000000000 + i * 4096, 100 << i);
+        mw_born(&b);
+    }
+    struct mw_taken taken;
+    assert_true(mw_record_find(MW_CLASS_ADDRESS, 0x7f0000000000, &taken));
+    const struct mw_site *site = mw_site_at(mw_taken_site(&taken));
+    assert_true(free_block(0x7f0000000000));
+    assert_int_equal(site->exit_blocks, 0);
+    python_ends = true;
+    assert_true(free_block(0x7f0000001000));
+    assert_true(free_block(0x7f0000002000));
+    python_ends = false;
+    assert_int_equal(site->exit_blocks, 2);
+    assert_int_equal(site->exit_bytes, 200 + 400);
+    assert_int_equal(read_totals().records, 0); // they are freed all the same
     assert_consistent();
 }
 
@@ -474,6 +499,7 @@ int main(void) {
 #define TEST(name) cmocka_unit_test_setup(name, fresh_ledger)
     const struct CMUnitTest tests[] = {
         TEST(an_allocation_is_there_until_it_is_freed),
+        TEST(what_python_s_end_frees_is_told_apart),
         TEST(a_failed_free_leaves_everything_as_it_was),
         TEST(the_table_grows_and_loses_nothing),
         TEST(a_full_file_costs_counted_records_and_nothing_else),

@@ -348,9 +348,9 @@ static void different_stacks_have_different_hashes(void **state) {
 // so that a sum or difference of the halves would not show it.
 static void tell_names_apart(unsigned layout) {
     make(layout);
-    static const char *const pairs[][2] = {{"Lay0Lay0.f", "Lay1Lay1.f"},
-                                           {"A.a", "B.b"},
-                                           {"C100.f\0000", "C102.f\0002"}}; // left behind the name
+    static const char pairs[][2][12] = {{"Lay0Lay0.f", "Lay1Lay1.f"},
+                                        {"A.a", "B.b"},
+                                        {"C100.f\0000", "C102.f\0002"}}; // left behind the name
     char *code = code_object("file", "", 1);
     put_int(code, p->first_line + 24, 0);
     push(none, 0, 3);
@@ -660,6 +660,7 @@ static void moments(unsigned layout) {
     mw_python_find(&level);
     expect_level(MW_LEVEL_LIVE, p->words);
     EXPECT(walk(64, 0) == 0, "before there is an interpreter");
+    EXPECT(!mw_python_ends(), "not begun is not ended");
     put((char *)runtime, p->interpreters, interpreter);
     may_ask = true;
     EXPECT(walk(64, 0) == 0, "a thread without frames");
@@ -667,7 +668,9 @@ static void moments(unsigned layout) {
     EXPECT(walk(64, 0) == 0, "nothing but a shim");
     push(code_object("/a/main.py", "<module>", 1), 5, 0);
     EXPECT(walk(64, 0) == 1, "running");
+    EXPECT(!mw_python_ends(), "running");
     put((char *)runtime, p->finalizing, thread);
+    EXPECT(mw_python_ends(), "finalizes");
     EXPECT(walk(64, 0) == 1, "the thread that finalizes");
     put((char *)runtime, p->finalizing, thread + 8);
     put(thread, CURRENT_FRAME, (void *)16); // freed, and used otherwise
@@ -675,6 +678,8 @@ static void moments(unsigned layout) {
     put((char *)runtime, p->finalizing, NULL);
     current = NULL;
     EXPECT(walk(64, 0) == 0, "a thread that Python does not know");
+    put((char *)runtime, p->interpreters, NULL);
+    EXPECT(mw_python_ends(), "gone");
 }
 
 static void frames_are_read_only_when_they_stand(void **state) {

@@ -57,6 +57,10 @@ unsigned mw_python_walk(struct mw_python_frame *frames, unsigned limit, struct m
     return python_count;
 }
 
+bool mw_python_ends(void) {
+    return false;
+}
+
 bool mw_python_describe(const struct mw_python_frame *frame, struct mw_python_place *place) {
     descriptions++;
     memset(place, 0, sizeof *place);

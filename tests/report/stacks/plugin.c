@@ -3,10 +3,11 @@
 // A library that allocates: for a program that unloads it again, and for Python's ctypes.
 #include <cuda.h>
 
-static CUdeviceptr block;
+extern CUdeviceptr plugin_block; // the last one
+CUdeviceptr plugin_block;
 
 __attribute__((noinline)) static int allocate_block(size_t bytes) {
-    int result = cuMemAlloc(&block, bytes); // mark: plugin
+    int result = cuMemAlloc(&plugin_block, bytes); // mark: plugin
     __asm__ volatile("" ::: "memory");
     return result;
 }
@@ -25,4 +26,9 @@ int plugin_call(int (*callback)(void)) {
     int result = callback(); // mark: callback
     __asm__ volatile("" ::: "memory");
     return result;
+}
+
+int plugin_free(CUdeviceptr address);
+int plugin_free(CUdeviceptr address) {
+    return cuMemFree(address);
 }

@@ -1,0 +1,170 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Sites of Python programs: frames of both kinds in the order of the calls, threads by their names,
+and what was held when Python ended, on every Python of this machine."""
+
+import re
+import sys
+
+import pytest
+
+from conftest import ROOT, compare_with_books, needs_plain_build
+from stack_programs import build, line_of, shown
+
+sys.path.insert(0, str(ROOT / "tests" / "stacks"))
+from pythons import pythons  # noqa: E402
+
+PROGRAM = """
+import ctypes, sys
+plugin = ctypes.CDLL(sys.argv[1])
+def allocate():
+    return plugin.plugin_allocate(ctypes.c_size_t(1 << 20))  # line 5
+callback = ctypes.CFUNCTYPE(ctypes.c_int)(allocate)
+class Model:
+    def inner(self):
+        return plugin.plugin_call(callback)  # line 9
+    def forward(self):
+        return self.inner()  # line 11
+def batches(model):
+    for _ in range(2):
+        yield model.forward()  # line 14
+def train():
+    return max(batches(Model()), key=lambda loss: loss)  # line 16
+train()  # line 17
+"""
+
+
+@needs_plain_build
+@pytest.mark.parametrize("python", [p for p in pythons() if p.supported], ids=str)
+def test_python_and_native_frames_alternate_as_the_calls_did(
+    python, tmp_path, run_watched, memwatch
+):
+    """C called back by C that Python called: which Python frame ran above which C frame?"""
+    plugin = build("plugin.c", tmp_path / "libplugin.so", "-O2", "-g", "-shared", "-fPIC")
+    script = tmp_path / "train.py"
+    script.write_text(PROGRAM)
+    run = run_watched([python.path, script, plugin])
+    assert run.returncode == 0, run.stderr
+    # The interpreter may reach the same Python frames by two ways of its own: then it is two sites.
+    sites = run.report["sites"]
+    assert sum(site["allocations"] for site in sites) == 2
+    qualified = "Model." if python.minor >= 11 else ""
+    expected = [
+        f"allocate_block:{line_of('plugin.c', 'plugin')}",
+        f"plugin_allocate:{line_of('plugin.c', 'entry')}",
+        "allocate:5",
+        f"plugin_call:{line_of('plugin.c', 'callback')}",
+        f"{qualified}inner:9",
+        f"{qualified}forward:11",
+        "batches:14",
+        "train:16",
+        "<module>:17",
+    ]
+    for site in sites:
+        assert shown(site) == expected
+        assert site["frames"][site["where"]]["function"] == "allocate"
+    (report,) = (run.folder / "reports").glob("*.json")
+    text = memwatch("report", report).stdout
+    assert len(re.findall("^train.py:5 in allocate ", text, re.MULTILINE)) == 1  # they look alike
+    everything = memwatch("report", "--all-frames", report).stdout
+    assert "_PyEval_EvalFrameDefault" in everything and "_PyEval" not in text
+
+
+THREADS = """
+import concurrent.futures, ctypes, sys, threading
+plugin = ctypes.CDLL(sys.argv[1])
+def allocate(*_):
+    plugin.plugin_allocate(ctypes.c_size_t(1 << 20))
+def run(name):
+    thread = threading.Thread(target=allocate, name=name)
+    thread.start()
+    thread.join()
+allocate()
+run("loader")
+run("größe é 関数 of the data set for training 1")
+with concurrent.futures.ThreadPoolExecutor(1) as pool:
+    list(pool.map(allocate, range(3)))
+"""
+
+
+@needs_plain_build
+@pytest.mark.parametrize("python", [p for p in pythons() if p.supported], ids=str)
+def test_threads_are_called_what_python_calls_them(python, tmp_path, run_watched, memwatch):
+    plugin = build("plugin.c", tmp_path / "libplugin.so", "-O2", "-g", "-shared", "-fPIC")
+    script = tmp_path / "train.py"
+    script.write_text(THREADS)
+    run = run_watched([python.path, script, plugin])
+    assert run.returncode == 0, run.stderr
+    names = ["loader", "größe é 関数 of the data set for training 1", "ThreadPoolExecutor-0_0"]
+    threads = {thread["python_name"]: thread for thread in run.report["threads"]}
+    if python.minor >= 14 or python.free_threaded:
+        assert set(threads) == {None}
+        return
+    assert set(threads) == {*names, None}
+    assert threads[None]["tid"] == run.report["process"]["pid"]  # the main thread
+    assert [threads[name]["live_blocks"] for name in names] == [1, 1, 3]
+    (report,) = (run.folder / "reports").glob("*.json")
+    text = memwatch("report", report).stdout
+    for shown in ("loader  ", "größe é 関数...raining 1 ", "ThreadPoolExecutor-0_0 "):
+        assert f"\n{shown}" in text
+    by_thread = memwatch("report", "--group-by=thread", report).stdout
+    tid = threads[names[2]]["tid"]
+    assert re.search(rf"^Thread\S*0_0 \({tid}\) ", by_thread, re.MULTILINE)
+
+
+ENDS = """
+import atexit, ctypes, sys
+plugin = ctypes.CDLL(sys.argv[1])
+class Block:
+    def __init__(self, bytes):
+        plugin.plugin_allocate(ctypes.c_size_t(bytes))  # line 6
+        self.address = ctypes.c_uint64.in_dll(plugin, "plugin_block").value
+    def __del__(self, free=plugin.plugin_free, c_uint64=ctypes.c_uint64):
+        free(c_uint64(self.address))
+def train():
+    Block(1 << 22)             # let go at once
+    let_go = Block(1 << 23)    # when the function returns
+    return Block(1 << 20)
+kept = [train(), Block(1 << 21)]
+let_go = Block(1 << 24)
+atexit.register(lambda: globals().pop("let_go"))
+never_freed = plugin.plugin_allocate(ctypes.c_size_t(1 << 19))
+"""
+
+
+@needs_plain_build
+@pytest.mark.parametrize("python", [p for p in pythons() if p.supported], ids=str)
+def test_what_python_s_end_frees_was_held_to_the_end(python, tmp_path, run_watched, memwatch):
+    """A script's globals are freed when the interpreter ends: that is no news of who holds memory."""
+    plugin = build("plugin.c", tmp_path / "libplugin.so", "-O2", "-g", "-shared", "-fPIC")
+    script = tmp_path / "train.py"
+    script.write_text(ENDS)
+    run = run_watched([python.path, script, plugin])
+    assert run.returncode == 0, run.stderr
+    assert run.stderr == ""
+    compare_with_books(run.report, run.books)
+    (total,) = run.report["totals"]
+    assert (total["live_bytes"], total["live_blocks"]) == (1 << 19, 1)
+    assert (total["at_exit_bytes"], total["at_exit_blocks"]) == ((1 << 19) + (1 << 20) + (1 << 21), 3)
+    for field in ("at_exit_bytes", "at_exit_blocks"):
+        assert sum(site[field] for site in run.report["sites"]) == total[field]
+    assert run.report["sites"][0]["at_exit_bytes"] == 1 << 21  # what held most, comes first
+
+    (report,) = (run.folder / "reports").glob("*.json")
+    text = memwatch("report", report).stdout
+    assert re.search(r"^memory +at exit +blocks", text, re.MULTILINE)
+    assert re.search(r"^device 0 +device +3.50 MiB +3 ", text, re.MULTILINE)
+    assert re.search(r"^by site +at exit +share", text, re.MULTILINE)
+    assert re.search(r"^train.py:6 in (Block.)?__init__ +2.00 MiB +57.1% +1 ", text, re.MULTILINE)
+    assert "at exit: held when Python began to end, which then let go of it" in text
+
+
+@needs_plain_build
+def test_a_python_that_is_killed_held_what_is_live(tmp_path, run_watched, memwatch):
+    plugin = build("plugin.c", tmp_path / "libplugin.so", "-O2", "-g", "-shared", "-fPIC")
+    script = tmp_path / "train.py"
+    script.write_text(ENDS + "import os; os.kill(os.getpid(), 9)\n")
+    run = run_watched([sys.executable, script, plugin])
+    (total,) = run.report["totals"]
+    assert total["at_exit_bytes"] == total["live_bytes"] > 1 << 24
+    (report,) = (run.folder / "reports").glob("*.json")
+    assert "at exit" not in memwatch("report", report).stdout
