@@ -38,6 +38,8 @@ static _Atomic uint32_t page_level; // chunks made or in the making
 static _Atomic uint32_t page_end;   // the level that could not be made
 static _Atomic uint32_t pages_used;
 
+static _Atomic bool python_ended; // its end freed something of this ledger
+
 // This thread's block and what it used last. Valid for one ledger (`epoch`).
 static _Thread_local __attribute__((tls_model("initial-exec"))) struct {
     struct mw_thread *block;
@@ -86,6 +88,7 @@ bool mw_counters_reset(void) {
     begin_pages(0);
     if (!page_chunk[0]) return false;
     mw_set(&thread_chunk[0]->state, MW_THREAD_SHARED);
+    mw_set(&python_ended, false);
     return true;
 }
 
@@ -535,10 +538,18 @@ static void settle_free(const struct mw_taken *t) {
     }
     site_sub(site, c, bytes);
     account_sub(block, account, bytes);
-    if (mw_unlikely(mw_stacks_python_ends())) {
+    if (mw_unlikely(mw_stacks_python_ends()) && !(mw_taken_flags(t) & MW_FLAG_LATE)) {
+        mw_set(&python_ended, true);
         mw_add(&site->exit_bytes, bytes);
         mw_add(&site->exit_blocks, 1);
     }
+}
+
+// Of a new block: was it made while Python was ending?
+static unsigned late(void) {
+    if (mw_unlikely(mw_stacks_python_ends())) return MW_FLAG_LATE;
+    if (mw_unlikely(mw_get(&python_ended))) mw_set(&mw_ledger->python_went_on, 1);
+    return 0;
 }
 
 // Saturated: 49 days.
@@ -570,7 +581,7 @@ void mw_born(const struct mw_birth *b) {
         .key = mw_fold_key(b->key),
         .class_ = b->class_,
         .size = (uint64_t)place << 48 | bytes,
-        .owner = (uint64_t)b->flags << 48 | (uint64_t)self.index << 32 | index,
+        .owner = (uint64_t)(b->flags | late()) << 48 | (uint64_t)self.index << 32 | index,
         .birth = extra << 40 | (ms & MW_BIRTH_MASK),
     };
     if (b->class_ == MW_CLASS_MAPPING) record.birth = mw_fold_key(b->parent);

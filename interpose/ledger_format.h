@@ -88,6 +88,7 @@ static_assert(sizeof(struct mw_record) == 32, "two records a cache line");
 #define MW_BIRTH_MASK ((UINT64_C(1) << 40) - 1) // of the milliseconds
 
 #define MW_FLAG_STREAM_ORDERED 1u // made by an asynchronous call: survives its context
+#define MW_FLAG_LATE           2u // made while Python was ending
 
 enum mw_state { MW_FREE, MW_LIVE = 2 };
 
@@ -265,8 +266,8 @@ struct mw_site {
     // other threads kept as slack at that moment, which is at most MW_SITE_SLACK each. Exact where
     // one thread uses the site. Shared.
     _Atomic uint64_t bound, peak, peak_ms;
-    // Of the frees: what Python's end freed, which lets go of everything. Shared. Zero in files of
-    // before there was this.
+    // Of the frees: what Python's end, which lets go of every object, freed of what was there when
+    // it began. Shared. Zero in files of before there was this; see also python_went_on.
     _Atomic uint64_t exit_bytes, exit_blocks;
     uint64_t reserved;
 };
@@ -610,6 +611,9 @@ struct mw_header {
     char driver_path[256];           // object whose functions are wrapped; "" = never seen
     _Atomic uint64_t failures_total;
     _Atomic uint64_t api_failed[MW_APIS];
+    // The program allocated again after Python had ended: its end was not the program's, and what
+    // sites have of it means nothing.
+    _Atomic uint32_t python_went_on;
 
     alignas(64) struct mw_account account[MW_ACCOUNTS];
     struct mw_device device[MW_DEVICES];

@@ -42,15 +42,18 @@ struct segment {
     uint32_t spread; // log2 of the room for each bucket's tags, in buckets
 };
 
-static struct segment segments[MAX_SEGMENTS];
-static _Atomic uint32_t segment_count; // stored with release after the segment is filled in
-static _Atomic uint32_t growing;       // the number of segments for which growth was begun
-
 // How full the table is, told by every 64th key: to count them all would be a cache line that every
 // thread changes at every event. Bits of the hash that neither the tag nor the home is made of.
 #define SAMPLING 64u
-static alignas(64) _Atomic uint32_t sampled;     // live records of sampled keys
-static alignas(64) _Atomic uint32_t sampled_max; // from there on the table grows
+
+// What every event reads; and, in a line of its own, what every 64th changes.
+static struct {
+    alignas(64) struct segment segment[MAX_SEGMENTS];
+    _Atomic uint32_t segment_count;       // stored with release after the segment is filled in
+    _Atomic uint32_t growing;             // the number of segments for which growth was begun
+    _Atomic uint32_t sampled_max;         // from so many on the table grows
+    alignas(64) _Atomic uint32_t sampled; // live records of sampled keys
+} table;
 
 // Brings a line that is about to be changed, in one trip: a load would bring it shared, and the
 // store that follows would have to ask again for it alone. (Compilers take the builtin for a load
@@ -125,26 +128,26 @@ static uint32_t spread_of(uint32_t slots) {
 }
 
 bool mw_records_open(void *memory, uint32_t slots) {
-    uint32_t n = mw_get(&segment_count);
+    uint32_t n = mw_get(&table.segment_count);
     if (n == MAX_SEGMENTS) return false;
     uint32_t buckets = slots / MW_BUCKET_SLOTS;
-    struct segment *s = &segments[n];
+    struct segment *s = &table.segment[n];
     s->slots = memory;
     s->buckets = (struct mw_bucket *)(s->slots + slots);
     s->bucket_mask = buckets - 1;
     s->spread = spread_of(slots);
     s->shift = (uint32_t)__builtin_clz(buckets) + 33;
-    mw_set(&growing, n + 1);
-    mw_add(&sampled_max, slots / SAMPLING * LOAD_PERCENT / 100);
-    atomic_store_explicit(&segment_count, n + 1, memory_order_release);
+    mw_set(&table.growing, n + 1);
+    mw_add(&table.sampled_max, slots / SAMPLING * LOAD_PERCENT / 100);
+    atomic_store_explicit(&table.segment_count, n + 1, memory_order_release);
     return true;
 }
 
 void mw_records_reset(void) {
-    mw_set(&segment_count, 0);
-    mw_set(&growing, 0);
-    mw_set(&sampled, 0);
-    mw_set(&sampled_max, 0);
+    mw_set(&table.segment_count, 0);
+    mw_set(&table.growing, 0);
+    mw_set(&table.sampled, 0);
+    mw_set(&table.sampled_max, 0);
 }
 
 uint64_t mw_records_bytes(uint32_t slots) {
@@ -158,8 +161,8 @@ uint64_t mw_records_bytes(uint32_t slots) {
 static bool grow(uint32_t seen) {
     uint32_t expected = seen;
     if (seen >= MAX_SEGMENTS) return false;
-    if (!atomic_compare_exchange_strong(&growing, &expected, seen + 1))
-        return mw_get(&segment_count) > seen;
+    if (!atomic_compare_exchange_strong(&table.growing, &expected, seen + 1))
+        return mw_get(&table.segment_count) > seen;
     uint32_t slots = seen < 2 ? FIRST_SLOTS : FIRST_SLOTS << (seen - 1);
     void *memory = mw_ledger_grow(MW_CHUNK_RECORDS, slots, mw_records_bytes(slots));
     return memory && mw_records_open(memory, slots);
@@ -198,7 +201,7 @@ MW_INLINE bool take_at(const struct position *p, struct mw_taken *out) {
     mw_set(&p->slot->commit, mw_commit(MW_FREE, mw_commit_generation(p->commit), 0, 0));
     if (mw_unlikely(p->probes))
         count_overflow(p->segment, home_bucket(p->segment, p->hash), p->probes, -1);
-    if (mw_unlikely(is_sampled(p->hash))) mw_add(&sampled, -1);
+    if (mw_unlikely(is_sampled(p->hash))) mw_add(&table.sampled, -1);
     atomic_store_explicit(p->tag, TAG_FREE, memory_order_release);
     return true;
 }
@@ -242,20 +245,20 @@ MW_INLINE bool segment_find(struct segment *s, uint64_t wanted, uint64_t hash,
 
 MW_INLINE bool find(enum mw_class class_, uint64_t key, uint64_t hash, struct position *out) {
     uint64_t wanted = mw_commit(MW_LIVE, 0, class_, key);
-    uint32_t n = atomic_load_explicit(&segment_count, memory_order_acquire);
+    uint32_t n = atomic_load_explicit(&table.segment_count, memory_order_acquire);
     // Tags and records come from memory or another core side by side, not one after the other. Most
     // keys are in the newest segment, in their home.
     if (mw_likely(n)) {
-        const struct segment *newest = &segments[n - 1];
+        const struct segment *newest = &table.segment[n - 1];
         uint32_t home = home_bucket(newest, hash);
         prefetch_to_change(tags_at(newest, home));
         prefetch_to_change(bucket_at(newest, home));
         prefetch_to_change(bucket_at(newest, home) + MW_BUCKET_SLOTS / 2);
     }
     for (uint32_t i = 0; i + 1 < n; i++)
-        __builtin_prefetch(tags_at(&segments[i], home_bucket(&segments[i], hash)));
+        __builtin_prefetch(tags_at(&table.segment[i], home_bucket(&table.segment[i], hash)));
     for (uint32_t i = n; i-- > 0;)
-        if (segment_find(&segments[i], wanted, hash, out)) return true;
+        if (segment_find(&table.segment[i], wanted, hash, out)) return true;
     return false;
 }
 
@@ -281,18 +284,19 @@ bool mw_record_insert(const struct mw_taken *record, struct mw_taken *stale) {
     stale->found = false;
     while (mw_unlikely(find(record->class_, record->key, hash, &old)) && !take_at(&old, stale)) {
     }
-    uint32_t n = atomic_load_explicit(&segment_count, memory_order_acquire);
-    if (mw_unlikely(is_sampled(hash)) && mw_add(&sampled, 1) >= mw_get(&sampled_max)) grow(n);
+    uint32_t n = atomic_load_explicit(&table.segment_count, memory_order_acquire);
+    if (mw_unlikely(is_sampled(hash)) && mw_add(&table.sampled, 1) >= mw_get(&table.sampled_max))
+        grow(n);
     for (uint32_t probes = PROBES;;) {
-        n = atomic_load_explicit(&segment_count, memory_order_acquire);
+        n = atomic_load_explicit(&table.segment_count, memory_order_acquire);
         for (uint32_t probe = 0; probe < probes; probe++)
             for (uint32_t i = n; i-- > 0;)
-                if (mw_likely(bucket_insert(&segments[i], probe, record, hash))) return true;
+                if (mw_likely(bucket_insert(&table.segment[i], probe, record, hash))) return true;
         if (grow(n)) continue;
         if (probes == PROBES_MAX) break;
         probes = PROBES_MAX;
     }
-    if (is_sampled(hash)) mw_add(&sampled, -1);
+    if (is_sampled(hash)) mw_add(&table.sampled, -1);
     return false;
 }
 
@@ -351,9 +355,9 @@ bool mw_record_refer(enum mw_class class_, uint64_t key, int delta, struct mw_ta
 
 void mw_records_take_all(bool (*match)(const struct mw_taken *, void *),
                          void (*each)(const struct mw_taken *), void *context) {
-    uint32_t n = atomic_load_explicit(&segment_count, memory_order_acquire);
+    uint32_t n = atomic_load_explicit(&table.segment_count, memory_order_acquire);
     for (uint32_t k = 0; k < n; k++) {
-        struct segment *s = &segments[k];
+        struct segment *s = &table.segment[k];
         uint32_t slots = (s->bucket_mask + 1) * MW_BUCKET_SLOTS;
         for (uint32_t i = 0; i < slots; i++) {
             uint64_t c = atomic_load_explicit(&s->slots[i].commit, memory_order_acquire);

@@ -92,7 +92,7 @@ MW_INLINE uint32_t looks(const struct mw_python_layout *at, const char *code) {
 // Out of the way of what has a number.
 static __attribute__((noinline)) uint32_t looks_without_number(const char *code) {
     struct mw_interpreter *p = atomic_load_explicit(&mw_interpreter, memory_order_acquire);
-    return looks(&p->at, code);
+    return p ? looks(&p->at, code) : 0;
 }
 
 MW_INLINE uint32_t identity(const struct mw_python_layout *at, const char *code) {
@@ -262,12 +262,12 @@ unsigned mw_python_walk(struct mw_python_frame *frames, unsigned limit, struct m
     return p->walk(&p->at, thread, frames, limit, out);
 }
 
-bool mw_python_ends(void) {
+enum mw_python_phase mw_python_phase(void) {
     struct mw_interpreter *p = atomic_load_explicit(&mw_interpreter, memory_order_acquire);
-    if (!p || atomic_load_explicit(&p->checked, memory_order_relaxed) != MW_PYTHON_GOOD)
-        return false;
-    return mw_load(p->runtime, p->at.runtime_finalizing) ||
-           !mw_load(p->runtime, p->at.runtime_interpreters);
+    if (!p || atomic_load_explicit(&p->checked, memory_order_relaxed) != MW_PYTHON_GOOD ||
+        !mw_load(p->runtime, p->at.runtime_interpreters))
+        return MW_PYTHON_NONE;
+    return mw_load(p->runtime, p->at.runtime_finalizing) ? MW_PYTHON_ENDS : MW_PYTHON_LIVES;
 }
 
 #define DEEPEST 100000u // as far as the outermost frame is looked for

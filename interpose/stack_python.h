@@ -59,10 +59,11 @@ struct mw_walk {
 // hundred system calls, that they are what they should be; if not the level becomes unavailable.
 unsigned mw_python_walk(struct mw_python_frame *frames, unsigned limit, struct mw_walk *out);
 
-// True from when the interpreter marked that it finalizes, which is after the functions that the
-// program registered with atexit; also once it is gone. Any thread. Only of one that was found
-// good.
-bool mw_python_ends(void);
+// MW_PYTHON_ENDS from when the interpreter marked that it finalizes, which is after the functions
+// that the program registered with atexit, until it is gone. Any thread. Only of one that was found
+// good, else MW_PYTHON_NONE.
+enum mw_python_phase { MW_PYTHON_NONE, MW_PYTHON_LIVES, MW_PYTHON_ENDS };
+enum mw_python_phase mw_python_phase(void);
 
 // What Python calls the calling thread, into out[size], terminated, in UTF-8 and cut at a code
 // point; returns the bytes. 0: none, as for the main thread, for threads that were not started by

@@ -121,7 +121,10 @@ static __attribute__((noinline)) uint32_t describe(const struct walked *w) {
     } object;
     struct mw_stack *stack = &object.stack;
     unsigned n = 0;
-    if (w->frames) mw_python_walk(frame, w->frames, &again);
+    // The interpreter may have begun to end meanwhile; then this thread's frames are not to be had.
+    if (w->frames && (mw_python_walk(frame, wanted.python_depth, &again) != w->frames ||
+                      again.hash != w->python.hash))
+        return MW_NO_STACK;
     for (unsigned i = 0; i < w->frames; i++) {
         stack->frame[n] = describe_python(&frame[i]);
         if (!(uint32_t)stack->frame[n++]) return MW_NO_STACK;
@@ -162,7 +165,7 @@ MW_INLINE bool python_is_here(uint64_t generation) {
 }
 
 bool mw_stacks_python_ends(void) {
-    return python_is_here(mw_native_generation()) && mw_python_ends();
+    return python_is_here(mw_native_generation()) && mw_python_phase() == MW_PYTHON_ENDS;
 }
 
 uint32_t mw_stacks_thread_name(void) {

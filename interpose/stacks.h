@@ -22,8 +22,8 @@ void mw_stacks_begin(const struct mw_stack_options *options);
 // it takes the lock of the loader's list. No-op while not awake.
 void mw_stacks_look(void);
 
-// Has Python begun to end? It lets go of every object then: what is freed from here on was held to
-// the end. Costs some loads. False where there is no Python, or its stacks are not wanted.
+// Is Python ending just now? It lets go of every object then: what it frees was held to the end.
+// Costs some loads. False where there is no Python, or its stacks are not wanted.
 bool mw_stacks_python_ends(void);
 
 // What Python calls the calling thread: a reference to a string in the arena, 0 = nothing. As

@@ -133,9 +133,9 @@ static bool seen_from_the_start(int device) {
     return d && !mw_get(&d->before);
 }
 
-static void freed(const struct usage *u, uint64_t key) {
+static void freed(const struct usage *u) {
     struct mw_taken taken;
-    mw_record_take(MW_CLASS_TENSOR, key, &taken);
+    mw_record_take(MW_CLASS_TENSOR, mw_tensor_key((uintptr_t)u->pointer, u->device), &taken);
     if (mw_unlikely(!taken.found) && seen_from_the_start(u->device))
         mw_lost(MW_LOSS_UNKNOWN_TENSORS, 1);
     mw_freed(&taken);
@@ -172,11 +172,12 @@ static void record_usage(const struct usage *u, uint16_t api) {
         struct mw_torch_device *d = device_at(u->device);
         mw_in_flight(1);
         if (d) keep_totals(d, u);
-        struct mw_birth birth = birth_of(u, api, (uint64_t)u->delta);
-        if (u->delta > 0)
+        if (u->delta > 0) {
+            struct mw_birth birth = birth_of(u, api, (uint64_t)u->delta);
             mw_born(&birth);
-        else
-            freed(u, birth.key);
+        } else {
+            freed(u);
+        }
         mw_in_flight(0);
     }
     end_event();

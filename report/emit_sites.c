@@ -162,16 +162,16 @@ static void add_site(cJSON *sites, const struct model *m, struct resolver *resol
 }
 
 static void add_omitted(cJSON *report, const struct model_site *const *site, unsigned count) {
-    struct held held = {0};
+    struct held held = {0}, ended = {0};
     struct tally tally = {0};
     for (unsigned i = 0; i < count; i++) {
-        held.blocks += site[i]->held.blocks;
-        held.bytes += site[i]->held.bytes;
+        held = held_sum(&held, &site[i]->held);
+        ended = held_sum(&ended, &site[i]->ended);
         tally_add(&tally, &site[i]->tally);
     }
     cJSON *omitted = json_add_object(report, "sites_omitted");
     json_add_u64(omitted, "count", count);
-    emit_held(omitted, &held);
+    emit_held_at_exit(omitted, &held, &ended);
     emit_tally(omitted, &tally);
 }
 

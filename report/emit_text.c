@@ -231,7 +231,7 @@ static void print_totals(FILE *out, const cJSON *report) {
     }
     if (aside)
         fputs("* no memory of its own: views, tensors, address space, others' memory\n", out);
-    if (exit) fputs("at exit: held when Python began to end, which then let go of it\n", out);
+    if (exit) fputs("at exit: held when Python began to end, before it freed what was left\n", out);
 }
 
 static void print_devices(FILE *out, const cJSON *report) {

@@ -80,13 +80,15 @@ const struct mw_oom *framework_oom_of(const struct inquiry *q, const struct reco
                                       int device);
 // The same, of the device that the error names; NULL also for errors of another kind.
 const struct mw_oom *known_error_oom(const struct inquiry *q, const struct recognised *r);
-// Has that request a finding of its own? It then tells the error's evidence, too: what happened
-// once is told once.
-bool framework_oom_is_told(const struct inquiry *q, const struct mw_oom *o);
+// The same, if that request has a finding of its own and the error is certainly its: then that
+// finding tells the error's evidence, too, and the error has none. What happened once is told once.
+const struct mw_oom *framework_oom_telling(const struct inquiry *q, const struct recognised *r);
 
-// What a known error says of itself, and what shows that it happened.
+// What a known error says of itself, and what shows that it happened. `asked`: what the size that a
+// failed call asked for is called.
 struct finding_words known_error_words(const struct recognised *r);
-void known_error_evidence(cJSON *finding, const struct inquiry *q, const struct recognised *r);
+void known_error_evidence(cJSON *finding, const struct inquiry *q, const struct recognised *r,
+                          const char *asked);
 // Who held PyTorch's tensors when it refused that request.
 void finding_tensors(cJSON *finding, const struct inquiry *q, const struct mw_oom *o);
 

@@ -53,14 +53,15 @@ static void add_message(cJSON *finding, const struct recognised *r) {
                       SOURCE_LEDGER);
 }
 
-static void add_call(cJSON *finding, const struct model *m, const struct recognised *r) {
+static void add_call(cJSON *finding, const struct model *m, const struct recognised *r,
+                     const char *asked) {
     const struct mw_failure *f = r->call;
     const char *api = f->api < m->apis ? m->api[f->api].name : "a call";
     char text[128];
     snprintf(text, sizeof text, "%s returned %" PRIu32 "%s", api, f->result,
              r->calls > 1 ? ", not only once" : "");
     finding_text(finding, "failed call", text, strlen(text), SOURCE_CALL);
-    if (f->asked) finding_bytes(finding, "asked for", f->asked, SOURCE_CALL);
+    if (f->asked) finding_bytes(finding, asked, f->asked, SOURCE_CALL);
     const struct mw_account *a =
         &m->reader.header.account[f->account < MW_ACCOUNTS ? f->account : MW_ACCOUNTS - 1];
     bool allocation = a->state == 2 && a->space != MW_SPACE_NONE && a->space < MW_SPACE_COUNT;
@@ -116,17 +117,18 @@ struct finding_words known_error_words(const struct recognised *r) {
         .hypothesis = record_text(&record->cause.hypothesis, LANGUAGE_EN)};
 }
 
-void known_error_evidence(cJSON *finding, const struct inquiry *q, const struct recognised *r) {
+void known_error_evidence(cJSON *finding, const struct inquiry *q, const struct recognised *r,
+                          const char *asked) {
     if (r->evidence & EVIDENCE_TEXT) add_message(finding, r);
     if (!r->call) return;
-    add_call(finding, q->m, r);
+    add_call(finding, q->m, r, asked);
     finding_failure(finding, q, r->call);
 }
 
 static void add_error(const struct inquiry *q, const struct recognised *r) {
     struct finding_words words = known_error_words(r);
     cJSON *f = finding_new(q->findings, "known_error", r->severity, confidence_of(r), &words);
-    known_error_evidence(f, q, r);
+    known_error_evidence(f, q, r, "asked for");
     if (ran_out(r)) add_holders(f, q, r);
     finding_knowledge(f, r->incident->record);
 }
@@ -134,6 +136,6 @@ static void add_error(const struct inquiry *q, const struct recognised *r) {
 void find_known_errors(const struct inquiry *q) {
     for (size_t i = 0; i < q->recognition->count && i < FINDINGS_LISTED; i++) {
         const struct recognised *r = &q->recognition->item[i];
-        if (!framework_oom_is_told(q, known_error_oom(q, r))) add_error(q, r);
+        if (!framework_oom_telling(q, r)) add_error(q, r);
     }
 }

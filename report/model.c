@@ -182,8 +182,6 @@ static void unite_sites(struct reading *g, uint32_t count) {
         // As with accounts, the sum of two peaks is an upper limit.
         site->peak_bytes += s->peak;
         site->ended = held_sum(&site->ended, &(struct held){s->exit_blocks, s->exit_bytes});
-        struct model_account *account = &m->account[site->account];
-        account->ended = held_sum(&account->ended, &(struct held){s->exit_blocks, s->exit_bytes});
         if (s->peak_ms > site->peak_ms) site->peak_ms = s->peak_ms;
         note_time(m, s->peak_ms * 1000000);
         g->site_of[order[i]] = m->sites - 1;
@@ -460,12 +458,25 @@ static void place_failures(struct reading *g) {
     }
 }
 
+// What Python's end freed is a part of what was freed, and was told before that.
+static void add_up_ended(struct model *m) {
+    for (uint32_t i = 0; i < m->sites; i++) {
+        struct model_site *s = &m->site[i];
+        bool part = s->ended.bytes <= s->tally.freed_bytes && s->ended.blocks <= s->tally.frees;
+        if (!part) m->misfits++;
+        if (!part || m->reader.header.python_went_on) s->ended = (struct held){0};
+        struct model_account *a = &m->account[s->account];
+        a->ended = held_sum(&a->ended, &s->ended);
+    }
+}
+
 static bool read_once(struct reading *g) {
     struct model *m = g->m;
     uint32_t tables[READER_KINDS];
     memcpy(tables, g->r->count, sizeof tables);
     if (!read_tables(g) || !read_threads(g)) return false;
     bound_peaks(m);
+    add_up_ended(m);
     uint64_t before = g->events;
     if (!reader_records(g->r, add_record, g)) return false;
     // Failures and how it ended may have changed, too: the later header is the better one, but for

@@ -23,7 +23,7 @@ static const char help[] =
     "Shows what was recorded. FILE is a ledger, also of a process that still runs, or\n"
     "a JSON report. DIR is a folder of them: a line for each and totals. PID is a\n"
     "process, running or dead, whose ledger or report can be found. Several\n"
-    "are shown one after another.\n"
+    "are shown one after another, as text.\n"
     "\n"
     "      --format FORMAT  text (default) or json\n"
     "      --sort KEY       by what sites are sorted: live (default), peak,\n"
@@ -130,6 +130,8 @@ static int read_command_line(int argc, char **argv, struct options *o) {
     if (optind == argc)
         return fail(EXIT_USAGE,
                     "report: a FILE, DIR or PID is needed; see `memwatch report --help`");
+    if (o->json && argc - optind > 1)
+        return fail(EXIT_USAGE, "report: --format json is one document: give one FILE, DIR or PID");
     o->subject = argv + optind;
     return -1;
 }
@@ -221,8 +223,20 @@ static bool superseded(char *const name[], int n, int i) {
     return false;
 }
 
+static bool is_default(const struct view *v) {
+    const struct view d = VIEW_DEFAULT;
+    return v->sort == d.sort && v->group == d.group && v->limit == d.limit &&
+           v->all_frames == d.all_frames;
+}
+
 static enum exit_code report_folder(FILE *out, const char *folder, const struct options *o) {
     struct dirent **entry;
+    if (!is_default(&o->view))
+        return (enum exit_code)fail(EXIT_USAGE,
+                                    "report: %s is a folder, whose processes are only summed up: "
+                                    "--sort, --group-by, --limit and --all-frames are for the "
+                                    "files in it",
+                                    folder);
     size_t runs = o->sweep ? journal_sweep(folder) : 0;
     if (runs) fprintf(stderr, "memwatch: %s: removed what %zu killed runs left\n", folder, runs);
     int n = scandir(folder, &entry, ours, versionsort); // rank2 before rank10

@@ -82,7 +82,7 @@ static bool settle(struct journal *list, bool monitors, uint64_t ms) {
 static void print_line(const struct journal_entry *e) {
     char live[BYTES_TEXT];
     if (e->report) {
-        fprintf(stderr, "memwatch: %s: %s live in %" PRIu64 " block%s", e->report,
+        fprintf(stderr, "memwatch: %s: %s held in %" PRIu64 " block%s", e->report,
                 bytes_text(e->live_bytes, live), e->live_blocks, e->live_blocks == 1 ? "" : "s");
         if (e->losses)
             fprintf(stderr, ", %" PRIu64 " event%s not recorded", e->losses,

@@ -44,7 +44,9 @@ static void add_total(struct summary *s, const cJSON *total) {
         to->memory = json_is_true(total, "counted_as_memory");
     }
     uint64_t peak = json_u64(total, "peak_bytes");
-    to->live += held_bytes(total);
+    to->live += json_u64(total, "live_bytes");
+    to->live_blocks += json_u64(total, "live_blocks");
+    to->held += held_bytes(total);
     to->blocks += held_blocks(total);
     to->allocations += json_u64(total, "allocations");
     to->failed += json_u64(total, "failed");
@@ -82,7 +84,7 @@ static void print_line(const struct summary *s, const char *file, const cJSON *r
     char rank[24] = "-", pid[24], end[32], program[FIT_TEXT], cut[FIT_TEXT], failed[24];
     char live[BYTES_TEXT], bytes[BYTES_TEXT], peak[BYTES_TEXT + 2];
     if (s->reports == 1)
-        fprintf(s->table, TABLE, "rank", "pid", "program", "ended", "live", "peak", "failed");
+        fprintf(s->table, TABLE, "rank", "pid", "program", "ended", "held", "peak", "failed");
     if (json_is_number(process, "rank"))
         snprintf(rank, sizeof rank, "%" PRIu64, json_u64(process, "rank"));
     snprintf(pid, sizeof pid, "%" PRIu64, json_u64(process, "pid"));
@@ -120,13 +122,13 @@ void summary_add_unreadable(struct summary *s, const char *file, const char *err
 
 static void print_totals(const struct summary *s) {
     fprintf(s->table, "\n%u process%s%*s%11s %9s %13s %11s %8s\n", s->reports,
-            s->reports == 1 ? "" : "es", 6, "", "live", "blocks", "peak of one", "allocations",
+            s->reports == 1 ? "" : "es", 6, "", "held", "blocks", "peak of one", "allocations",
             "failed");
     for (unsigned i = 0; i < s->spaces; i++) {
         const struct summary_space *t = &s->space[i];
         char name[FIT_TEXT], live[BYTES_TEXT], peak[BYTES_TEXT];
         fprintf(s->table, "%-17s%11s %9" PRIu64 " %13s %11" PRIu64 " %8" PRIu64 "\n",
-                fit(name, t->space, 16), bytes_text(t->live, live), t->blocks,
+                fit(name, t->space, 16), bytes_text(t->held, live), t->blocks,
                 bytes_text(t->highest_peak, peak), t->allocations, t->failed);
     }
 }
@@ -140,7 +142,9 @@ cJSON *summary_end(struct summary *s) {
         json_add_text(total, "space", t->space);
         json_add_bool(total, "counted_as_memory", t->memory);
         json_add_u64(total, "live_bytes", t->live);
-        json_add_u64(total, "live_blocks", t->blocks);
+        json_add_u64(total, "live_blocks", t->live_blocks);
+        json_add_u64(total, "at_exit_bytes", t->held);
+        json_add_u64(total, "at_exit_blocks", t->blocks);
         json_add_u64(total, "highest_peak_bytes", t->highest_peak);
         json_add_u64(total, "allocations", t->allocations);
         json_add_u64(total, "failed", t->failed);

@@ -14,7 +14,8 @@
 struct summary_space {
     char space[24];
     bool memory;
-    uint64_t live, blocks, highest_peak, allocations, failed;
+    uint64_t live, live_blocks, held, blocks; // held, in `blocks`: at the exit (held_bytes)
+    uint64_t highest_peak, allocations, failed;
 };
 
 struct summary {

@@ -343,9 +343,9 @@ static void print_omitted(FILE *out, const cJSON *report) {
     uint64_t count = json_u64(omitted, "count");
     char live[BYTES_TEXT];
     if (count)
-        fprintf(out,
-                "and %" PRIu64 " further site%s with %s live, which this report only sums up\n",
-                count, count == 1 ? "" : "s", bytes_text(json_u64(omitted, "live_bytes"), live));
+        fprintf(out, "and %" PRIu64 " further site%s with %s %s, which this report only sums up\n",
+                count, count == 1 ? "" : "s", bytes_text(held_bytes(omitted), live),
+                python_freed_at_exit(report) ? "at exit" : "live");
 }
 
 // ---- sites ----------------------------------------------------------------------------------
@@ -571,6 +571,8 @@ static void print_by_thread(FILE *out, const struct picture *p) {
     sort_rows(row, n, p->view->sort);
     struct picture now = *p; // what threads held at the exit is not told
     now.held = "live";
+    now.live[LAYER_MEMORY] = 0;
+    for (size_t i = 0; i < n; i++) now.live[LAYER_MEMORY] += row[i].live;
     print_rows(out, &now, row, n);
     free(name);
     free(row);

@@ -115,18 +115,44 @@ static const struct mw_oom *last_oom(const struct inquiry *q, int device, unsign
     return last;
 }
 
-bool framework_oom_is_told(const struct inquiry *q, const struct mw_oom *o) {
-    unsigned times;
-    return o && o->device >= 0 && o->device < (int)MW_DEVICES &&
-           last_oom(q, o->device, &times) == o;
+// "1.50 GiB" is of any number of bytes that is written so.
+static bool is_about(uint64_t stated, uint64_t asked) {
+    uint64_t off = stated > asked ? stated - asked : asked - stated;
+    return off <= asked / 64;
 }
 
-// The errors that were printed or returned on account of a refusal, from the i-th on.
+// Not every error near in time is of this refusal: another library may have failed, too. PyTorch's
+// own text names what was asked for; a call for a segment asks for no less.
+static bool speaks_of(const struct recognised *r, const struct mw_oom *o) {
+    const struct incident *incident = r->incident;
+    if (r->evidence == EVIDENCE_CODE) return r->call->asked >= o->asked;
+    if (strncmp(incident->record->id, "torch/", strlen("torch/")) != 0) return false;
+    for (size_t i = 0; i < incident->fields; i++) {
+        const struct incident_field *f = &incident->field[i];
+        if (!strcmp(f->name, "request") && f->has_number && !f->number.negative)
+            return is_about(number_bytes(&f->number), o->asked);
+    }
+    return true;
+}
+
+const struct mw_oom *framework_oom_telling(const struct inquiry *q, const struct recognised *r) {
+    const struct mw_oom *o = known_error_oom(q, r);
+    unsigned times;
+    bool told =
+        o && o->device >= 0 && o->device < (int)MW_DEVICES && last_oom(q, o->device, &times) == o;
+    return told && speaks_of(r, o) ? o : NULL;
+}
+
+// The errors that were printed or returned on account of a refusal: first those that PyTorch's own
+// text tells of. NULL behind the last.
 static const struct recognised *next_error(const struct inquiry *q, const struct mw_oom *o,
-                                           size_t *i) {
-    while (*i < q->recognition->count && *i < FINDINGS_LISTED) {
-        const struct recognised *r = &q->recognition->item[(*i)++];
-        if (known_error_oom(q, r) == o) return r;
+                                           size_t *at) {
+    size_t most = q->recognition->count < FINDINGS_LISTED ? q->recognition->count : FINDINGS_LISTED;
+    while (*at < 2 * most) {
+        bool text = *at < most;
+        const struct recognised *r = &q->recognition->item[(*at)++ % most];
+        if (text == ((r->evidence & EVIDENCE_TEXT) != 0) && framework_oom_telling(q, r) == o)
+            return r;
     }
     return NULL;
 }
@@ -161,6 +187,7 @@ static void add_oom(const struct inquiry *q, const struct mw_oom *o, unsigned ti
              bytes_text(o->asked, asked), o->device);
     words.title = title;
     if (idle >= o->asked) {
+        words.hypothesis = NULL;
         snprintf(explanation, sizeof explanation,
                  "It held %s that no tensor used, which would have been enough, but not in one "
                  "piece that this request may use: the memory was fragmented, or that of other "
@@ -168,11 +195,12 @@ static void add_oom(const struct inquiry *q, const struct mw_oom *o, unsigned ti
                  bytes_text(idle, unused));
         words.explanation = explanation;
     }
-    cJSON *f = finding_new(q->findings, "out_of_memory",
-                           ended_well ? SEVERITY_WARNING : SEVERITY_ERROR, 1, &words);
+    enum severity severity = ended_well ? SEVERITY_WARNING : SEVERITY_ERROR;
+    if (error && error->severity > severity) severity = error->severity;
+    cJSON *f = finding_new(q->findings, "out_of_memory", severity, 1, &words);
     add_books(f, o, times);
     for (const struct recognised *r = error; r; r = next_error(q, o, &i)) {
-        known_error_evidence(f, q, r);
+        known_error_evidence(f, q, r, "asked for, of the driver");
         finding_knowledge(f, r->incident->record);
     }
     finding_device(f, q->m, o->device);

@@ -528,7 +528,7 @@ def test_one_line_names_the_report_and_the_report_tells_the_end(run, tmp_path, e
     done = run(PYTHON, "-c", f"{GPU}allocate(3 << 20)\n{code}", options=["--monitor", monitor])
     (report,) = reports_named(done.stderr)
     assert matches(report["process"]["exit"], wanted)
-    assert b"3.00 MiB live in 1 block\n" in done.stderr
+    assert b"3.00 MiB held in 1 block\n" in done.stderr
     assert not list((tmp_path / "ledgers").iterdir()), "the ledger is gone once the report is there"
 
 
@@ -538,7 +538,7 @@ def test_an_event_is_not_recorded_only_if_it_is_missing(run):
     done = run(PYTHON, "-c", f"{GPU}{code}", options=[], env={"MEMWATCH_SITES": "1"})
     (report,) = reports_named(done.stderr)
     assert report["coverage"]["losses"]["sites"]["count"] > 0, "no site was without room"
-    assert b"6.00 MiB live in 3 blocks\n" in done.stderr
+    assert b"6.00 MiB held in 3 blocks\n" in done.stderr
 
     blocks = BUILD / "tests" / "endtoend" / "faults"
     done = run(blocks, 200000, options=[], env={"MEMWATCH_LEDGER_MAX": "4"})

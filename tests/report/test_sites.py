@@ -353,6 +353,22 @@ def test_a_wrong_option_is_told_in_one_line(arguments, told, sample, memwatch):
     assert told in done.stderr
 
 
+@pytest.mark.parametrize("option", [["--sort", "peak"], ["--group-by", "line"], ["--limit", "3"],
+                                    ["--all-frames"]])
+def test_a_folder_has_no_sites_to_sort(option, sample, memwatch, tmp_path):
+    done = memwatch("report", *option, tmp_path)
+    assert done.returncode == 2 and done.stdout == ""
+    (line,) = done.stderr.splitlines()
+    assert str(tmp_path) in line and "for the files in it" in line
+    assert memwatch("report", *option, sample).returncode == 0
+
+
+def test_json_is_one_document(sample, large, memwatch):
+    done = memwatch("report", "--format", "json", sample, large)
+    assert done.returncode == 2 and done.stdout == ""
+    assert "give one FILE" in done.stderr
+
+
 # --- programs -----------------------------------------------------------------------------------
 
 

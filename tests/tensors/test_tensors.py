@@ -217,7 +217,9 @@ def test_one_failure_is_one_finding_which_names_who_holds_the_memory(
     assert site["space"] == "tensor" and finding["sites_bytes"] == [20 << 20]
     assert site["frames"][site["where"]]["function"].startswith("keep")
     evidence = {e["what"]: e for e in finding["evidence"]}
+    assert len(evidence) == len(finding["evidence"]), "two numbers by one name"
     assert evidence["asked for"]["bytes"] == 4 << 20
+    assert evidence["asked for, of the driver"]["bytes"] >= 4 << 20
     assert ("printed" in evidence) == bool(said)
     assert "cudaMalloc" in evidence["failed call"]["text"]
     assert finding["failure"] is not None
@@ -237,13 +239,43 @@ def test_an_earlier_failure_has_a_finding_of_its_own(run_watched, tmp_path):
     report = result.report
     findings = {f["type"]: f for f in report["findings"]}
     assert sorted(findings) == ["known_error", "out_of_memory"]
-    told = [{e["what"] for e in f["evidence"]} for f in findings.values()]
-    assert sum("printed" in evidence for evidence in told) == 1
+    printed = {type: [e for e in f["evidence"] if e["what"] == "printed"]
+               for type, f in findings.items()}
+    assert printed["known_error"] and not printed["out_of_memory"]
     for finding in findings.values():
         sites = [report["sites"][i] for i in finding["sites"]]
         assert [s["space"] for s in sites] == ["tensor"], finding["title"]
     whose = {e["what"]: e["text"] for e in findings["known_error"]["evidence"]}["holders"]
     assert "what the driver gave are PyTorch's segments" in whose
+
+
+OF_ANOTHER = """
+import time
+time.sleep(1.2)
+p = ctypes.c_uint64()
+assert ctypes.CDLL("libcuda.so.1").cuMemAlloc_v2(ctypes.byref(p), ctypes.c_size_t(1 << 30)) == 2
+print("RuntimeError: CUDA error: out of memory", file=sys.stderr, flush=True)
+"""
+LARGER = """
+print("torch.OutOfMemoryError: CUDA out of memory. Tried to allocate 9.00 GiB. GPU 0 has a total "
+      "capacity of 32.00 MiB of which 0 bytes is free.", file=sys.stderr, flush=True)
+"""
+
+
+@needs_plain_build
+@pytest.mark.parametrize("other, told", [(OF_ANOTHER, "CUDA error: out of memory"),
+                                         (LARGER, "Tried to allocate 9.00 GiB")],
+                         ids=["another library", "another size"])
+def test_a_failure_that_is_not_pytorchs_is_told_by_itself(run_watched, tmp_path, other, told):
+    """Near in time is not enough to say that two errors are one."""
+    (tmp_path / "short.py").write_text(TOO_LITTLE + other)
+    result = run_watched([sys.executable, tmp_path / "short.py", allocator("3")],
+                         env={"SIMGPU_MEMORY": "32M"})
+    assert result.returncode == 0, result.stderr
+    printed = {f["type"]: [e["text"] for e in f["evidence"] if e["what"] == "printed"]
+               for f in result.report["findings"]}
+    assert printed["out_of_memory"] == []
+    assert told in printed["known_error"][0]
 
 
 def test_fragmentation_is_called_so(run_watched):

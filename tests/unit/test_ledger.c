@@ -149,6 +149,22 @@ static void what_python_s_end_frees_is_told_apart(void **state) {
     python_ends = false;
     assert_int_equal(site->exit_blocks, 2);
     assert_int_equal(site->exit_bytes, 200 + 400);
+    assert_int_equal(mw_ledger->python_went_on, 0);
+    // What it makes and frees itself, however often, it did not hold when it began to end.
+    python_ends = true;
+    for (uint64_t i = 0; i < 5; i++) {
+        struct mw_birth b = block(0x7f0000000000, 1000);
+        mw_born(&b);
+        assert_true(free_block(0x7f0000000000));
+    }
+    python_ends = false;
+    assert_int_equal(site->exit_blocks, 2);
+    assert_int_equal(mw_ledger->python_went_on, 0);
+    struct mw_birth b = block(0x7f0000000000, 1000); // the program goes on without it
+    mw_born(&b);
+    assert_int_equal(mw_ledger->python_went_on, 1);
+    assert_true(free_block(0x7f0000000000));
+    assert_int_equal(site->exit_blocks, 2);
     assert_int_equal(read_totals().records, 0); // they are freed all the same
     assert_consistent();
 }

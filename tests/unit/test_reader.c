@@ -607,6 +607,8 @@ static void each_wrong_number_is_noticed(void **state) {
         {"a byte too many in the site's running counter", &b.site[1].bound, 1},
         {"a byte of a site's slack too many", &cell->slack, 1},
         {"a site's peak below what is live", &b.site[1].peak, (uint64_t)-4 << 20},
+        {"more bytes freed by Python's end than were freed", &b.site[1].exit_bytes, 1 << 30},
+        {"more blocks freed by Python's end than were freed", &b.site[1].exit_blocks, 1 << 20},
     };
     for (unsigned i = 0; i < sizeof wrong / sizeof wrong[0]; i++) {
         uint64_t right = *wrong[i].number;

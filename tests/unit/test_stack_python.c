@@ -660,7 +660,7 @@ static void moments(unsigned layout) {
     mw_python_find(&level);
     expect_level(MW_LEVEL_LIVE, p->words);
     EXPECT(walk(64, 0) == 0, "before there is an interpreter");
-    EXPECT(!mw_python_ends(), "not begun is not ended");
+    EXPECT(mw_python_phase() == MW_PYTHON_NONE, "not begun");
     put((char *)runtime, p->interpreters, interpreter);
     may_ask = true;
     EXPECT(walk(64, 0) == 0, "a thread without frames");
@@ -668,9 +668,9 @@ static void moments(unsigned layout) {
     EXPECT(walk(64, 0) == 0, "nothing but a shim");
     push(code_object("/a/main.py", "<module>", 1), 5, 0);
     EXPECT(walk(64, 0) == 1, "running");
-    EXPECT(!mw_python_ends(), "running");
+    EXPECT(mw_python_phase() == MW_PYTHON_LIVES, "running");
     put((char *)runtime, p->finalizing, thread);
-    EXPECT(mw_python_ends(), "finalizes");
+    EXPECT(mw_python_phase() == MW_PYTHON_ENDS, "finalizes");
     EXPECT(walk(64, 0) == 1, "the thread that finalizes");
     put((char *)runtime, p->finalizing, thread + 8);
     put(thread, CURRENT_FRAME, (void *)16); // freed, and used otherwise
@@ -679,7 +679,7 @@ static void moments(unsigned layout) {
     current = NULL;
     EXPECT(walk(64, 0) == 0, "a thread that Python does not know");
     put((char *)runtime, p->interpreters, NULL);
-    EXPECT(mw_python_ends(), "gone");
+    EXPECT(mw_python_phase() == MW_PYTHON_NONE, "gone");
 }
 
 static void frames_are_read_only_when_they_stand(void **state) {
