@@ -171,7 +171,7 @@ static void print_end(FILE *out, const cJSON *process) {
     } else if (!strcmp(kind, "exec")) {
         fputs("by executing another program", out);
     } else if (!strcmp(kind, "running")) {
-        fputs("not yet: it is running", out);
+        fputs("not yet when this was written: it was running", out);
     } else if (!strcmp(kind, "ended")) {
         fputs("through its exit handlers, exit code not known", out);
     } else {
@@ -231,7 +231,11 @@ static void print_totals(FILE *out, const cJSON *report) {
     }
     if (aside)
         fputs("* no memory of its own: views, tensors, address space, others' memory\n", out);
-    if (exit) fputs("at exit: held when Python began to end, before it freed what was left\n", out);
+    if (exit)
+        fputs("at exit: held when Python began to end, before it freed what was left; what "
+              "functions\n"
+              "         held until they returned: --sort peak\n",
+              out);
 }
 
 static void print_devices(FILE *out, const cJSON *report) {

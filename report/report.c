@@ -290,6 +290,11 @@ static enum exit_code report_subject(FILE *out, const char *subject, const struc
     char path[PATH_MAX], *end;
     if (stat(subject, &st) == 0)
         return S_ISDIR(st.st_mode) ? report_folder(out, subject, o) : report_file(out, subject, o);
+    if (strchr(subject, '*'))
+        return (enum exit_code)fail(EXIT_NOTHING,
+                                    "%s: there is no such file yet: a report is written a moment "
+                                    "after its process has ended (`memwatch run` waits for it)",
+                                    subject);
     errno = 0;
     long pid = strtol(subject, &end, 10);
     if (*end || errno || pid <= 0 || pid > INT_MAX)

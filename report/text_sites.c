@@ -509,6 +509,14 @@ static void print_groups(FILE *out, const struct picture *p, struct row *row, si
     free(keys);
 }
 
+// Sorted rows: tensors, which lie in the others' memory, in a table of their own.
+static void print_layers(FILE *out, const struct picture *p, struct row *row, size_t count) {
+    size_t tensors = 0;
+    while (tensors < count && row[tensors].layer == LAYER_TENSOR) tensors++;
+    if (tensors) print_rows(out, p, row, tensors);
+    if (count > tensors) print_rows(out, p, row + tensors, count - tensors);
+}
+
 // Devices and threads have sums of their own in the report, of all their sites.
 static void print_by_device(FILE *out, const struct picture *p) {
     const cJSON *totals = json_get(p->report, "totals"), *total;
@@ -520,9 +528,7 @@ static void print_by_device(FILE *out, const struct picture *p) {
         if (n == most) break;
         row[n] = row_of(p, total);
         snprintf(name[n], sizeof name[n], "%s%s", device_text(total, device),
-                 row[n].layer == LAYER_MEMORY ? "" : "*"); // as in the totals
-        if (row[n].layer == LAYER_TENSOR)
-            snprintf(name[n], sizeof name[n], "%s, tensors*", device_text(total, device));
+                 row[n].layer == LAYER_VIEW ? "*" : ""); // as in the totals
         row[n].key = name[n];
         n++;
     }
@@ -537,43 +543,53 @@ static void print_by_device(FILE *out, const struct picture *p) {
     }
     n = unite(row, n);
     sort_rows(row, n, p->view->sort);
-    print_rows(out, p, row, n);
+    print_layers(out, p, row, n);
     free(name);
     free(row);
 }
 
-static void print_by_thread(FILE *out, const struct picture *p) {
-    const cJSON *threads = json_get(p->report, "threads"), *thread, *account;
-    size_t n = 0, most = (size_t)cJSON_GetArraySize(threads);
-    struct row *row = allocate(most, sizeof *row);
-    char(*name)[FIT_TEXT + 32] = allocate(most, sizeof *name);
-    cJSON_ArrayForEach(thread, threads) {
-        char label[FIT_TEXT], tid[32];
-        if (n == most) break;
-        int digits = snprintf(tid, sizeof tid, " (%" PRIu64 ")", json_u64(thread, "tid"));
-        thread_label(thread, NAME_WIDTH - (unsigned)digits, label);
-        snprintf(name[n], sizeof name[n], "%s%s", label, tid);
-        // In spaces that are memory; the sums of the accounts are over all.
-        row[n] = (struct row){.key = name[n],
-                              .site = thread,
-                              .sites = 1,
-                              .layer = LAYER_MEMORY,
-                              .oldest_ns = UINT64_MAX,
-                              .live = json_u64(thread, "live_bytes"),
-                              .blocks = json_u64(thread, "live_blocks")};
-        cJSON_ArrayForEach(account, json_get(thread, "accounts")) {
-            struct row r = row_of(p, account);
-            row[n].failed += r.failed;
-            if (r.layer == LAYER_MEMORY) row[n].allocated += r.allocated;
-        }
-        n++;
+// In spaces that are memory the thread's own sums; tensors are one of its accounts.
+static struct row row_of_thread(const struct picture *p, const cJSON *thread, enum layer layer) {
+    struct row sum = {.site = thread, .sites = 1, .layer = layer, .oldest_ns = UINT64_MAX};
+    const cJSON *account;
+    cJSON_ArrayForEach(account, json_get(thread, "accounts")) {
+        struct row r = row_of(p, account);
+        if (layer != LAYER_TENSOR) sum.failed += r.failed;
+        if (r.layer != layer) continue;
+        if (layer == LAYER_TENSOR) sum.failed += r.failed;
+        sum.live += r.live;
+        sum.blocks += r.blocks;
+        sum.allocated += r.allocated;
+        sum.allocations += r.allocations;
     }
-    sort_rows(row, n, p->view->sort);
+    return sum;
+}
+
+static void print_by_thread(FILE *out, const struct picture *p) {
+    const cJSON *threads = json_get(p->report, "threads"), *thread;
+    size_t n = 0, most = (size_t)cJSON_GetArraySize(threads);
+    struct row *row = allocate(2 * most, sizeof *row);
+    char(*name)[FIT_TEXT + 32] = allocate(most, sizeof *name);
     struct picture now = *p; // what threads held at the exit is not told
     now.held = "live";
-    now.live[LAYER_MEMORY] = 0;
-    for (size_t i = 0; i < n; i++) now.live[LAYER_MEMORY] += row[i].live;
-    print_rows(out, &now, row, n);
+    memset(now.live, 0, sizeof now.live);
+    size_t index = 0;
+    cJSON_ArrayForEach(thread, threads) {
+        char label[FIT_TEXT], tid[32];
+        if (index == most) break;
+        int digits = snprintf(tid, sizeof tid, " (%" PRIu64 ")", json_u64(thread, "tid"));
+        thread_label(thread, NAME_WIDTH - (unsigned)digits, label);
+        snprintf(name[index], sizeof name[index], "%s%s", label, tid);
+        struct row memory = row_of_thread(p, thread, LAYER_MEMORY),
+                   tensors = row_of_thread(p, thread, LAYER_TENSOR);
+        memory.key = tensors.key = name[index++];
+        row[n++] = memory;
+        if (tensors.allocations || tensors.failed) row[n++] = tensors;
+        now.live[LAYER_MEMORY] += memory.live;
+        now.live[LAYER_TENSOR] += tensors.live;
+    }
+    sort_rows(row, n, p->view->sort);
+    print_layers(out, &now, row, n);
     free(name);
     free(row);
 }

@@ -14,14 +14,36 @@ static const char *known_bytes(const cJSON *object, const char *name, char out[B
     return bytes_text(json_u64(object, name), out);
 }
 
-static void print_device(FILE *out, const cJSON *device) {
+// As for the tables of memory: before Python's end freed the tensors. Where the gaps between them
+// were is not known any more.
+static bool print_device_at_exit(FILE *out, const cJSON *report, const cJSON *device) {
+    char a[BYTES_TEXT], b[BYTES_TEXT], c[BYTES_TEXT], d[BYTES_TEXT];
+    uint64_t then = json_u64(device, "allocated_bytes"),
+             reserved = json_u64(device, "reserved_bytes");
+    const cJSON *total;
+    cJSON_ArrayForEach(total, json_get(report, "totals")) {
+        const char *space = json_text(total, "space");
+        if (space && !strcmp(space, "tensor") &&
+            json_i64(total, "device") == json_i64(device, "device"))
+            then += held_bytes(total) - json_u64(total, "live_bytes");
+    }
+    if (then == json_u64(device, "allocated_bytes") || then > reserved) return false;
+    fprintf(out, "device %-4" PRId64 " %12s %12s %12s %12s %12s\n", json_i64(device, "device"),
+            bytes_text(then, a), known_bytes(device, "allocated_peak_bytes", b),
+            bytes_text(reserved, c), bytes_text(reserved - then, d), "-");
+    return true;
+}
+
+static void print_device(FILE *out, const cJSON *report, const cJSON *device) {
     char a[BYTES_TEXT], b[BYTES_TEXT], c[BYTES_TEXT], d[BYTES_TEXT], e[BYTES_TEXT];
     bool totals = json_is_number(device, "allocated_bytes");
-    fprintf(out, "device %-4" PRId64 " %12s %12s %12s %12s %12s\n", json_i64(device, "device"),
-            known_bytes(device, totals ? "allocated_bytes" : "tensor_bytes", a),
-            known_bytes(device, "allocated_peak_bytes", b),
-            known_bytes(device, totals ? "reserved_bytes" : "segment_bytes", c),
-            known_bytes(device, "unused_bytes", d), known_bytes(device, "largest_gap_bytes", e));
+    if (!totals || !print_device_at_exit(out, report, device))
+        fprintf(out, "device %-4" PRId64 " %12s %12s %12s %12s %12s\n", json_i64(device, "device"),
+                known_bytes(device, totals ? "allocated_bytes" : "tensor_bytes", a),
+                known_bytes(device, "allocated_peak_bytes", b),
+                known_bytes(device, totals ? "reserved_bytes" : "segment_bytes", c),
+                known_bytes(device, "unused_bytes", d),
+                known_bytes(device, "largest_gap_bytes", e));
     if (json_u64(device, "allocated_before_bytes"))
         fprintf(out, "  %s of it before recording began: of those tensors nothing is known\n",
                 bytes_text(json_u64(device, "allocated_before_bytes"), a));
@@ -39,5 +61,5 @@ void print_torch(FILE *out, const cJSON *report) {
     if (!cJSON_GetArraySize(devices)) return;
     fprintf(out, "\n%-11s %12s %12s %12s %12s %12s\n", "PyTorch", "allocated", "at its peak",
             "reserved", "unused", "largest gap");
-    cJSON_ArrayForEach(device, devices) print_device(out, device);
+    cJSON_ArrayForEach(device, devices) print_device(out, report, device);
 }

@@ -160,7 +160,7 @@ def test_what_python_s_end_frees_was_held_to_the_end(python, tmp_path, run_watch
     assert re.search(r"^train.py:6 in (Block.)?__init__ +2.00 MiB +57.1% +1 ", text, re.MULTILINE)
     assert re.search(r"^python\S* \(\d+\) +512.00 KiB +100.0% +1 ",
                      memwatch("report", "--group-by", "thread", report).stdout, re.MULTILINE)
-    assert "at exit: held when Python began to end, before it freed what was left" in text
+    assert "at exit: held when Python began to end, before it freed what was left;" in text
 
 
 @needs_plain_build

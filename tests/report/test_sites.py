@@ -363,6 +363,12 @@ def test_a_folder_has_no_sites_to_sort(option, sample, memwatch, tmp_path):
     assert memwatch("report", *option, sample).returncode == 0
 
 
+def test_a_report_that_is_not_there_yet_is_not_called_wrong(memwatch, tmp_path):
+    """What a shell makes of `LD_PRELOAD=... program; memwatch report memwatch.*.json`."""
+    done = memwatch("report", tmp_path / "memwatch.*.json")
+    assert done.returncode == 4 and "a moment after its process has ended" in done.stderr
+
+
 def test_json_is_one_document(sample, large, memwatch):
     done = memwatch("report", "--format", "json", sample, large)
     assert done.returncode == 2 and done.stdout == ""

@@ -249,6 +249,47 @@ def test_an_earlier_failure_has_a_finding_of_its_own(run_watched, tmp_path):
     assert "what the driver gave are PyTorch's segments" in whose
 
 
+KEPT = """
+import ctypes, sys
+c10 = ctypes.CDLL(sys.argv[1])
+c10.c10_alloc.restype = ctypes.c_void_p
+c10.c10_alloc.argtypes = [ctypes.c_int, ctypes.c_size_t]
+c10.c10_free.argtypes = [ctypes.c_void_p]
+class Tensor:
+    def __init__(self, bytes):
+        self.block = c10.c10_alloc(0, bytes)
+    def __del__(self, free=c10.c10_free):
+        free(self.block)
+kept = [Tensor(5 << 20) for i in range(4)]
+"""
+
+
+def test_tensors_have_tables_of_their_own_by_device_and_by_thread(run_watched, memwatch):
+    argv = [sys.executable, "-c", KEPT + "import os; os._exit(0)", allocator("3")]
+    result = run_watched(argv)
+    assert result.returncode == 0, result.stderr
+    [segments] = [t["live_bytes"] >> 20 for t in result.report["totals"] if t["space"] == "device"]
+    [path] = (result.folder / "reports").glob("*.json")
+    for what, name in (("device", "device 0"), ("thread", r"python\S* \(\d+\)")):
+        text = memwatch("report", "--group-by", what, path).stdout
+        tensors, memory = re.findall(rf"^(?:tensors )?by {what} +live +share .*\n((?:.+\n)+)", text,
+                                     re.MULTILINE)[:2]
+        assert re.fullmatch(rf"{name} +20\.00 MiB 100\.0% +4 .*\n", tensors), text
+        assert re.match(rf"{name} +{segments}\.00 MiB +[\d.]+% ", memory), text
+
+
+def test_pytorchs_books_are_told_as_they_were_before_pythons_end(run_watched, memwatch):
+    result = run_watched([sys.executable, "-c", KEPT, allocator("3")])
+    assert result.returncode == 0, result.stderr
+    [device] = result.report["torch"]["devices"]
+    assert device["allocated_bytes"] == device["tensor_bytes"] == 0
+    reserved = device["reserved_bytes"] >> 20
+    [path] = (result.folder / "reports").glob("*.json")
+    text = memwatch("report", path).stdout
+    row = rf"^device 0 +20\.00 MiB +20\.00 MiB +{reserved}\.00 MiB +{reserved - 20}\.00 MiB +-$"
+    assert re.search(row, text, re.MULTILINE), text
+
+
 OF_ANOTHER = """
 import time
 time.sleep(1.2)

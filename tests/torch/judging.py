@@ -31,7 +31,10 @@ def ending(totals, kill=None):
     runs out of memory before has to be killed when it exits.
     """
     path = [str(ENDING), *filter(None, [os.environ.get("PYTHONPATH")])]
-    wanted = {"TORCH_TOTALS": str(totals), "PYTHONPATH": os.pathsep.join(path)}
+    wanted = {"TORCH_TOTALS": str(totals), "PYTHONPATH": os.pathsep.join(path),
+              # PyTorch keeps cuBLAS's workspaces as tensors, up to 2.6 at least two of 32 MiB to the
+              # end, which is more than an example's model: small ones, and the model holds most.
+              "CUBLAS_WORKSPACE_CONFIG": ":16:8"}
     return {**wanted, **({"TORCH_KILL": kill} if kill else {})}
 
 
