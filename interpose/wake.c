@@ -318,7 +318,7 @@ static void forked_child(void) {
 
 // The word that the state stands in from now on; NULL: stay off.
 static _Atomic uint32_t *wake_page(void) {
-    _Atomic uint32_t *now = __atomic_load_n(&mw_wake_word, __ATOMIC_RELAXED);
+    _Atomic uint32_t *now = __atomic_load_n(&mw_wake_word, __ATOMIC_ACQUIRE);
     if (now != &word_before_wake) return now;
     // A library that is linked allocates in a constructor, and those run before ours.
     if (mw_get(&word_before_wake) == MW_OFF) start();

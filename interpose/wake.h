@@ -21,7 +21,8 @@ enum mw_wake_state {
 extern _Atomic uint32_t *mw_wake_word;
 
 MW_INLINE bool mw_awake(void) {
-    _Atomic uint32_t *word = __atomic_load_n(&mw_wake_word, __ATOMIC_RELAXED);
+    // Acquire: the page was mapped before the pointer to it was stored.
+    _Atomic uint32_t *word = __atomic_load_n(&mw_wake_word, __ATOMIC_ACQUIRE);
     return mw_likely(atomic_load_explicit(word, memory_order_acquire) == MW_AWAKE);
 }
 
