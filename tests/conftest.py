@@ -77,10 +77,12 @@ class Result:
         return books.read(str(self.folder / f"books.{pid}"))
 
     def _final_report(self):
-        # The monitor writes interim reports too; the last one comes with the ledger's removal.
+        # The monitor writes interim reports too; the last one comes with the ledger's removal. (That
+        # may be where it is not seen from here.)
         if any(f".{self.pid}." in path.name for path in self.ledgers):
             return None
-        return self.reports.get(self.pid)
+        report = self.reports.get(self.pid)
+        return report if report and report["process"]["exit"]["kind"] != "running" else None
 
 
 def wait_for(answer, what, timeout=REPORT_TIMEOUT):

@@ -269,7 +269,7 @@ def test_a_full_ledger_folder_is_replaced_by_another(run_both, tmp_path):
     (tmp_path / "full").mkdir()
     mounts = with_mounts(f"mount -t tmpfs -o size=1M none {tmp_path}/full")
     result = run_both([*mounts, PROGRAM, BLOCKS], {"MEMWATCH_LEDGER_DIR": tmp_path / "full"})
-    assert is_of_the_whole_run(wait_for(lambda: result.reports, "report")[result.pid])
+    assert is_of_the_whole_run(result.report)
 
 
 @pytest.mark.parametrize("size, asked_for", [("1M", "/tmp"), ("8M", None)])
@@ -293,8 +293,7 @@ def test_a_folder_that_fills_up_meanwhile_loses_what_did_not_fit(run_both, tmp_p
     result = run_both(
         [*mounts, PROGRAM, MANY_BLOCKS], {"MEMWATCH_LEDGER_DIR": tmp_path / "small"}
     )
-    report = wait_for(lambda: result.reports, "report")[result.pid]
-    assert_counts_what_it_lost(report, result.books)
+    assert_counts_what_it_lost(result.report, result.books)
 
 
 def test_descriptors_closed_and_used_for_another_file_leave_that_file_alone(run_both, tmp_path):
