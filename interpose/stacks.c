@@ -37,7 +37,7 @@ static void set_level(enum mw_level_kind kind, enum mw_level_state state) {
 static _Atomic bool looking; // one thread at a time
 
 void mw_stacks_look(void) {
-    if (!wanted.python || !mw_awake()) return;
+    if (!mw_awake() || !wanted.python) return; // in this order: what is wanted stands once awake
     if (atomic_exchange_explicit(&looking, true, memory_order_acquire)) return;
     int saved = errno;
     uint64_t now = mw_native_generation();
