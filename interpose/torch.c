@@ -39,7 +39,7 @@ static void copy(char *to, size_t room, const char *from) {
 }
 
 bool mw_torch_begin(const struct mw_options *options) {
-    ledger = NULL; // a forked child has its parent's
+    __atomic_store_n(&ledger, NULL, __ATOMIC_RELAXED); // a forked child has its parent's
     struct mw_torch *l = mw_ledger_grow(MW_CHUNK_TORCH, 1, sizeof *l);
     if (!l) return false;
     l->bytes = sizeof *l;
