@@ -292,7 +292,7 @@ def test_a_living_process_can_be_asked_for_its_report(start_watched, memwatch, t
     assert end_of(report) == dict(kind="running")
     assert live(report) == {(0, "device"): 1 << 20, (-1, "pinned"): 4096}
     text = memwatch("report", started.process.pid, env=ledgers)
-    assert text.returncode == 0 and "it is running" in text.stdout
+    assert text.returncode == 0 and "it was running" in text.stdout
     os.kill(started.process.pid, signal.SIGKILL)
     result = started.finish()
     assert end_of(result.report) == dict(kind="signal", signal=int(signal.SIGKILL))
