@@ -548,7 +548,10 @@ static void settle_free(const struct mw_taken *t) {
 // Of a new block: was it made while Python was ending?
 static unsigned late(void) {
     if (mw_unlikely(mw_stacks_python_ends())) return MW_FLAG_LATE;
-    if (mw_unlikely(mw_get(&python_ended))) mw_set(&mw_ledger->python_went_on, 1);
+    if (mw_unlikely(mw_get(&python_ended))) {
+        mw_set(&mw_ledger->python_went_on, 1);
+        mw_set(&python_ended, false); // told: the header's line is everybody's
+    }
     return 0;
 }
 

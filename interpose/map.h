@@ -37,12 +37,18 @@ bool mw_map_add(struct mw_map *map, uint64_t hash, uint32_t value);
 // and these would intern the same thing again at each event.)
 void mw_map_reset(struct mw_map *map);
 
-// A hash: h = mw_hash(h, word) for each word. The folded 128-bit product mixes all bits into all,
-// as in wyhash; a plain product leaves the low bits, which choose the entry, to the low bits.
-static inline uint64_t mw_hash(uint64_t h, uint64_t word) {
+// Two words as one, in which each bit of both counts. The folded 128-bit product mixes all bits
+// into all, as in wyhash; a plain product leaves the low bits, which choose the entry, to the low
+// bits.
+static inline uint64_t mw_mix(uint64_t a, uint64_t b) {
     unsigned __int128 product =
-        (unsigned __int128)(h ^ word ^ UINT64_C(0xa0761d6478bd642f)) * UINT64_C(0xe7037ed1a0b428db);
+        (unsigned __int128)(a ^ UINT64_C(0xa0761d6478bd642f)) * (b ^ UINT64_C(0xe7037ed1a0b428db));
     return (uint64_t)product ^ (uint64_t)(product >> 64);
+}
+
+// A hash: h = mw_hash(h, word) for each word.
+static inline uint64_t mw_hash(uint64_t h, uint64_t word) {
+    return mw_mix(h ^ word, 0);
 }
 
 #endif

@@ -29,13 +29,6 @@
 
 #define PAGE 4096u // or a multiple of it
 
-// Two words as one, in which each bit of both counts: the halves of their product, as in wyhash.
-MW_INLINE uint64_t product(uint64_t a, uint64_t b) {
-    unsigned __int128 p =
-        (unsigned __int128)(a ^ UINT64_C(0xa0761d6478bd642f)) * (b ^ UINT64_C(0xe7037ed1a0b428db));
-    return (uint64_t)p ^ (uint64_t)(p >> 64);
-}
-
 // ---- identity --------------------------------------------------------------------------------
 
 // The first word of an object's data, and the last. Where there is less than a word, the first is
@@ -155,7 +148,7 @@ struct two_words {
 #define ENTRY (UINT64_C(1) << 63) // no address has this bit
 
 MW_INLINE uint64_t add_words(uint64_t hash, struct two_words w) {
-    return product(hash ^ w.what, w.where);
+    return mw_mix(hash ^ w.what, w.where);
 }
 
 MW_INLINE unsigned walk(const struct mw_python_layout *at, const char *thread,

@@ -61,9 +61,9 @@ static enum layer layer_of(const cJSON *report, const cJSON *site) {
 
 bool python_freed_at_exit(const cJSON *report) {
     const cJSON *total;
-    cJSON_ArrayForEach(total,
-                       json_get(report, "totals")) if (held_bytes(total) >
-                                                       json_u64(total, "live_bytes")) return true;
+    cJSON_ArrayForEach(total, json_get(report, "totals")) {
+        if (held_bytes(total) > json_u64(total, "live_bytes")) return true;
+    }
     return false;
 }
 

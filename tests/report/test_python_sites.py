@@ -13,6 +13,33 @@ from stack_programs import build, line_of, shown
 sys.path.insert(0, str(ROOT / "tests" / "stacks"))
 from pythons import library_of, pythons  # noqa: E402
 
+def build_plugin(folder):
+    return build("plugin.c", folder / "libplugin.so", "-O2", "-g", "-shared", "-fPIC")
+
+
+@pytest.fixture
+def run_script(tmp_path, run_watched):
+    """run_script(text, python) -> the run of a script that allocates by the plug-in, its argument"""
+
+    def run(text, python):
+        script = tmp_path / "train.py"
+        script.write_text(text)
+        return run_watched([python, script, build_plugin(tmp_path)])
+
+    return run
+
+
+@pytest.fixture
+def text_of(memwatch):
+    """text_of(run, *options) -> its report as text"""
+
+    def text(run, *options):
+        (report,) = (run.folder / "reports").glob("*.json")
+        return memwatch("report", *options, report).stdout
+
+    return text
+
+
 PROGRAM = """
 import ctypes, sys
 plugin = ctypes.CDLL(sys.argv[1])
@@ -35,14 +62,9 @@ train()  # line 17
 
 @needs_plain_build
 @pytest.mark.parametrize("python", [p for p in pythons() if p.supported], ids=str)
-def test_python_and_native_frames_alternate_as_the_calls_did(
-    python, tmp_path, run_watched, memwatch
-):
+def test_python_and_native_frames_alternate_as_the_calls_did(python, run_script, text_of):
     """C called back by C that Python called: which Python frame ran above which C frame?"""
-    plugin = build("plugin.c", tmp_path / "libplugin.so", "-O2", "-g", "-shared", "-fPIC")
-    script = tmp_path / "train.py"
-    script.write_text(PROGRAM)
-    run = run_watched([python.path, script, plugin])
+    run = run_script(PROGRAM, python.path)
     assert run.returncode == 0, run.stderr
     # The interpreter may reach the same Python frames by two ways of its own: then it is two sites.
     sites = run.report["sites"]
@@ -62,10 +84,9 @@ def test_python_and_native_frames_alternate_as_the_calls_did(
     for site in sites:
         assert shown(site) == expected
         assert site["frames"][site["where"]]["function"] == "allocate"
-    (report,) = (run.folder / "reports").glob("*.json")
-    text = memwatch("report", report).stdout
+    text = text_of(run)
     assert len(re.findall("^train.py:5 in allocate ", text, re.MULTILINE)) == 1  # they look alike
-    everything = memwatch("report", "--all-frames", report).stdout
+    everything = text_of(run, "--all-frames")
     assert "_PyEval_EvalFrameDefault" in everything and "_PyEval" not in text
 
 
@@ -88,11 +109,8 @@ with concurrent.futures.ThreadPoolExecutor(1) as pool:
 
 @needs_plain_build
 @pytest.mark.parametrize("python", [p for p in pythons() if p.supported], ids=str)
-def test_threads_are_called_what_python_calls_them(python, tmp_path, run_watched, memwatch):
-    plugin = build("plugin.c", tmp_path / "libplugin.so", "-O2", "-g", "-shared", "-fPIC")
-    script = tmp_path / "train.py"
-    script.write_text(THREADS)
-    run = run_watched([python.path, script, plugin])
+def test_threads_are_called_what_python_calls_them(python, run_script, text_of):
+    run = run_script(THREADS, python.path)
     assert run.returncode == 0, run.stderr
     names = ["loader", "größe é 関数 of the data set for training 1", "ThreadPoolExecutor-0_0"]
     threads = {thread["python_name"]: thread for thread in run.report["threads"]}
@@ -102,11 +120,10 @@ def test_threads_are_called_what_python_calls_them(python, tmp_path, run_watched
     assert set(threads) == {*names, None}
     assert threads[None]["tid"] == run.report["process"]["pid"]  # the main thread
     assert [threads[name]["live_blocks"] for name in names] == [1, 1, 3]
-    (report,) = (run.folder / "reports").glob("*.json")
-    text = memwatch("report", report).stdout
+    text = text_of(run)
     for shown in ("loader  ", "größe é 関数...raining 1 ", "ThreadPoolExecutor-0_0 "):
         assert f"\n{shown}" in text
-    by_thread = memwatch("report", "--group-by=thread", report).stdout
+    by_thread = text_of(run, "--group-by=thread")
     tid = threads[names[2]]["tid"]
     assert re.search(rf"^Thread\S*0_0 \({tid}\) ", by_thread, re.MULTILINE)
 
@@ -136,12 +153,9 @@ never_freed = plugin.plugin_allocate(ctypes.c_size_t(1 << 19))
 
 @needs_plain_build
 @pytest.mark.parametrize("python", [p for p in pythons() if p.supported], ids=str)
-def test_what_python_s_end_frees_was_held_to_the_end(python, tmp_path, run_watched, memwatch):
+def test_what_python_s_end_frees_was_held_to_the_end(python, run_script, text_of):
     """A script's globals are freed when the interpreter ends: that is no news of who holds memory."""
-    plugin = build("plugin.c", tmp_path / "libplugin.so", "-O2", "-g", "-shared", "-fPIC")
-    script = tmp_path / "train.py"
-    script.write_text(ENDS)
-    run = run_watched([python.path, script, plugin])
+    run = run_script(ENDS, python.path)
     assert run.returncode == 0, run.stderr
     assert run.stderr == ""
     compare_with_books(run.report, run.books)
@@ -152,33 +166,25 @@ def test_what_python_s_end_frees_was_held_to_the_end(python, tmp_path, run_watch
         assert sum(site[field] for site in run.report["sites"]) == total[field]
     assert run.report["sites"][0]["at_exit_bytes"] == 1 << 21  # what held most, comes first
 
-    (report,) = (run.folder / "reports").glob("*.json")
-    text = memwatch("report", report).stdout
+    text = text_of(run)
     assert re.search(r"^memory +at exit +blocks", text, re.MULTILINE)
     assert re.search(r"^device 0 +device +3.50 MiB +3 ", text, re.MULTILINE)
     assert re.search(r"^by site +at exit +share", text, re.MULTILINE)
     assert re.search(r"^train.py:6 in (Block.)?__init__ +2.00 MiB +57.1% +1 ", text, re.MULTILINE)
     assert re.search(r"^python\S* \(\d+\) +512.00 KiB +100.0% +1 ",
-                     memwatch("report", "--group-by", "thread", report).stdout, re.MULTILINE)
+                     text_of(run, "--group-by", "thread"), re.MULTILINE)
     assert "at exit: held when Python began to end, before it freed what was left;" in text
 
 
 @needs_plain_build
-def test_a_python_that_is_killed_held_what_is_live(tmp_path, run_watched, memwatch):
-    plugin = build("plugin.c", tmp_path / "libplugin.so", "-O2", "-g", "-shared", "-fPIC")
-    script = tmp_path / "train.py"
-    script.write_text(ENDS + "import os; os.kill(os.getpid(), 9)\n")
-    run = run_watched([sys.executable, script, plugin])
+def test_a_python_that_is_killed_held_what_is_live(run_script, text_of):
+    run = run_script(ENDS + "import os; os.kill(os.getpid(), 9)\n", sys.executable)
     (total,) = run.report["totals"]
     assert total["at_exit_bytes"] == total["live_bytes"] > 1 << 24
-    (report,) = (run.folder / "reports").glob("*.json")
-    assert "at exit" not in memwatch("report", report).stdout
+    assert "at exit" not in text_of(run)
 
 
-# Each runs in an interpreter of its own, in a C program. (Its own plug-in: ctypes may not be loaded
-# twice in one process with 3.12.1.)
 EMBEDDED = """
-import sys
 class Block:
     def __init__(self):
         import ctypes
@@ -195,11 +201,10 @@ kept = Block()
 @needs_plain_build
 @pytest.mark.parametrize("python", [p for p in pythons() if p.supported and library_of(p)], ids=str)
 def test_a_python_that_ends_within_a_program_is_not_the_programs_end(
-    python, tmp_path, run_watched, memwatch
+    python, tmp_path, run_watched, text_of
 ):
-    plugin = build("plugin.c", tmp_path / "libplugin.so", "-O2", "-g", "-shared", "-fPIC")
     embeds = build("embeds.c", tmp_path / "embeds")
-    script = EMBEDDED.format(plugin=str(plugin))
+    script = EMBEDDED.format(plugin=str(build_plugin(tmp_path)))
     env = {"PYTHONHOME": str(python.prefix)}
 
     ended = run_watched([embeds, library_of(python), 0, script], env=env)
@@ -211,23 +216,18 @@ def test_a_python_that_ends_within_a_program_is_not_the_programs_end(
     assert went_on.returncode == 0, went_on.stdout + went_on.stderr
     (total,) = went_on.report["totals"]
     assert total["live_bytes"] == total["at_exit_bytes"] == 0
-    (report,) = (went_on.folder / "reports").glob("*.json")
-    assert "at exit" not in memwatch("report", report).stdout
+    assert "at exit" not in text_of(went_on)
 
 
 @needs_plain_build
-def test_sites_that_are_only_summed_up_were_held_at_the_exit_too(tmp_path, run_watched, memwatch):
-    plugin = build("plugin.c", tmp_path / "libplugin.so", "-O2", "-g", "-shared", "-fPIC")
-    script = tmp_path / "many.py"
-    script.write_text(ENDS.replace("for _ in range(10)", "for _ in ()") + """
+def test_sites_that_are_only_summed_up_were_held_at_the_exit_too(run_script, text_of):
+    run = run_script(ENDS.replace("for _ in range(10)", "for _ in ()") + """
 for line in range(1100):
     exec(compile("\\n" * line + "kept.append(Block(4096))", "generated.py", "exec"))
-""")
-    run = run_watched([sys.executable, script, plugin])
+""", sys.executable)
     assert run.returncode == 0, run.stderr
     (total,), omitted = run.report["totals"], run.report["sites_omitted"]
     assert omitted["count"] > 100 and omitted["at_exit_bytes"] > 100 * 4096
     listed = sum(site["at_exit_bytes"] for site in run.report["sites"])
     assert listed + omitted["at_exit_bytes"] == total["at_exit_bytes"] > 1100 * 4096
-    (report,) = (run.folder / "reports").glob("*.json")
-    assert re.search(r"further sites with \d+\.\d+ KiB at exit", memwatch("report", report).stdout)
+    assert re.search(r"further sites with \d+\.\d+ KiB at exit", text_of(run))

@@ -249,6 +249,15 @@ static void for_each_layout(void (*test)(unsigned)) {
     for (unsigned layout = 0; layout < LAYOUTS; layout++) in_child(test, layout);
 }
 
+// A test that runs another in a child: for each layout, or once.
+#define TEST(name, run)                                                                            \
+    static void name(void **state) {                                                               \
+        (void)state;                                                                               \
+        run;                                                                                       \
+    }
+#define EACH_LAYOUT(name, test) TEST(name, for_each_layout(test))
+#define ONCE(name, test)        TEST(name, in_child(test, 0))
+
 static struct mw_python_frame frame[64];
 
 static uint64_t hash; // of the last walk
@@ -303,10 +312,7 @@ static void walk_a_stack(unsigned layout) {
     EXPECT(frame[0].identity == 7040, "identity is co_version: %u", frame[0].identity);
 }
 
-static void every_published_layout_is_walked(void **state) {
-    (void)state;
-    for_each_layout(walk_a_stack);
-}
+EACH_LAYOUT(every_published_layout_is_walked, walk_a_stack)
 
 // Stacks are known again by their hash alone.
 static void tell_stacks_apart(unsigned layout) {
@@ -339,10 +345,7 @@ static void tell_stacks_apart(unsigned layout) {
     }
 }
 
-static void different_stacks_have_different_hashes(void **state) {
-    (void)state;
-    for_each_layout(tell_stacks_apart);
-}
+EACH_LAYOUT(different_stacks_have_different_hashes, tell_stacks_apart)
 
 // Code without a number of its own is told apart by its names: also where two bytes differ alike,
 // so that a sum or difference of the halves would not show it.
@@ -370,10 +373,7 @@ static void tell_names_apart(unsigned layout) {
     }
 }
 
-static void names_that_differ_are_told_apart(void **state) {
-    (void)state;
-    for_each_layout(tell_names_apart);
-}
+EACH_LAYOUT(names_that_differ_are_told_apart, tell_names_apart)
 
 static void name_in_every_width(unsigned layout) {
     make(layout);
@@ -423,15 +423,9 @@ static void name_of_a_subclass(unsigned layout) {
     expect_frame(0, "apart", "name", 2, true);
 }
 
-static void names_of_a_string_s_subclass_are_read(void **state) {
-    (void)state;
-    for_each_layout(name_of_a_subclass);
-}
+EACH_LAYOUT(names_of_a_string_s_subclass_are_read, name_of_a_subclass)
 
-static void names_are_read_in_every_width(void **state) {
-    (void)state;
-    for_each_layout(name_in_every_width);
-}
+EACH_LAYOUT(names_are_read_in_every_width, name_in_every_width)
 
 // Free-threaded 3.14: each thread specializes a copy of its own, which an array leads to.
 static void copies_of_bytecode(unsigned unused) {
@@ -461,10 +455,7 @@ static void copies_of_bytecode(unsigned unused) {
     EXPECT(walk(64, MW_STACK_APPROXIMATE) == 1, "frames");
 }
 
-static void a_thread_s_own_copy_of_the_bytecode_is_followed(void **state) {
-    (void)state;
-    in_child(copies_of_bytecode, 0);
-}
+ONCE(a_thread_s_own_copy_of_the_bytecode_is_followed, copies_of_bytecode)
 
 // ---- refusals ---------------------------------------------------------------------------------
 
@@ -539,10 +530,7 @@ static void no_python(unsigned unused) {
     EXPECT(!mw_python_ready && walk(64, 0) == 0, "walked");
 }
 
-static void a_process_without_python_has_no_level(void **state) {
-    (void)state;
-    in_child(no_python, 0);
-}
+ONCE(a_process_without_python_has_no_level, no_python)
 
 // ---- interpreters that are not what they say --------------------------------------------------
 
@@ -682,10 +670,7 @@ static void moments(unsigned layout) {
     EXPECT(mw_python_phase() == MW_PYTHON_NONE, "gone");
 }
 
-static void frames_are_read_only_when_they_stand(void **state) {
-    (void)state;
-    for_each_layout(moments);
-}
+EACH_LAYOUT(frames_are_read_only_when_they_stand, moments)
 
 static void endless_chains(unsigned layout) {
     make(layout);
@@ -699,10 +684,7 @@ static void endless_chains(unsigned layout) {
     EXPECT(walk(64, MW_STACK_PYTHON_CUT) == 64, "frames without end");
 }
 
-static void a_chain_without_end_is_cut(void **state) {
-    (void)state;
-    for_each_layout(endless_chains);
-}
+EACH_LAYOUT(a_chain_without_end_is_cut, endless_chains)
 
 static void loaded_and_unloaded(unsigned unused) {
     (void)unused;
@@ -724,10 +706,7 @@ static void loaded_and_unloaded(unsigned unused) {
     }
 }
 
-static void an_interpreter_may_be_unloaded(void **state) {
-    (void)state;
-    in_child(loaded_and_unloaded, 0);
-}
+ONCE(an_interpreter_may_be_unloaded, loaded_and_unloaded)
 
 // ---- line tables ------------------------------------------------------------------------------
 
@@ -796,10 +775,7 @@ static void decode_lines(unsigned unused) {
     EXPECT(LINE(9, 5, 3) == 100 && LINE(10, 5, 3) == 0, "half a pair");
 }
 
-static void line_tables_of_every_version_are_read(void **state) {
-    (void)state;
-    in_child(decode_lines, 0);
-}
+ONCE(line_tables_of_every_version_are_read, decode_lines)
 
 int main(void) {
     const struct CMUnitTest tests[] = {
