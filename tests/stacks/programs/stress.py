@@ -4,7 +4,6 @@
     stress.py [WALKS]
 """
 
-import contextlib
 import ctypes
 import functools
 import gc
@@ -58,11 +57,11 @@ def collects(done):
 
 def traces(done):
     while not done.is_set():
-        for frame in sys._current_frames().values():
-            # Of a thread that runs on meanwhile CPython 3.11 itself now and then takes something
-            # else for a frame: "'code' object has no attribute 'f_lineno'".
-            with contextlib.suppress(*[AttributeError] * (sys.version_info[:2] == (3, 11))):
-                traceback.extract_stack(frame)
+        # CPython 3.11 itself goes astray in the frames of a thread that runs on meanwhile: "'code'
+        # object has no attribute 'f_lineno'", or a crash in traceback.walk_stack.
+        frames = [sys._getframe()] if sys.version_info[:2] == (3, 11) else sys._current_frames().values()
+        for frame in frames:
+            traceback.extract_stack(frame)
         time.sleep(0.001)
 
 
