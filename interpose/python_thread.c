@@ -72,7 +72,7 @@ struct attributes {
 };
 
 static struct attributes of_dictionary(const struct names_layout *l, const char *dict) {
-    if (!mw_python_readable(dict, DICT_VALUES + 8)) return (struct attributes){NULL, NULL};
+    if (!dict || !mw_python_readable(dict, DICT_VALUES + 8)) return (struct attributes){NULL, NULL};
     const char *values = mw_load(dict, DICT_VALUES);
     return (struct attributes){mw_load(dict, DICT_KEYS), values ? values + l->values : NULL};
 }

@@ -644,7 +644,7 @@ bool template_compile(const char *text, struct template *out, struct template_er
         ok = refuse(&p, p.at, "'%c' does not belong here; a literal one is written \\%c", *p.at,
                     *p.at);
     if (ok && !sequence) ok = refuse(&p, text, "it is empty");
-    if (ok && (ok = take_literals(&p, sequence))) {
+    if (ok && sequence && (ok = take_literals(&p, sequence))) {
         put_sequence(&b, &p, sequence, true);
         out->regex = b.text;
         out->from_begin = sequence->kind == NODE_LINE_BEGIN;

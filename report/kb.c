@@ -411,8 +411,8 @@ static char *plain_text(const char *text) {
     for (size_t i = 0; i < sizeof shortages / sizeof shortages[0]; i++)
         for (char *at = plain; (at = strstr(at, shortages[i]));) {
             char *rest = at + strlen(shortages[i]);
-            memcpy(at, abbreviation, strlen(abbreviation));
-            memmove(at + strlen(abbreviation), rest, strlen(rest) + 1);
+            memcpy(at, abbreviation, sizeof abbreviation - 1);
+            memmove(at + sizeof abbreviation - 1, rest, strlen(rest) + 1);
         }
     return plain;
 }

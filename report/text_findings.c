@@ -127,9 +127,9 @@ static void print_caller(FILE *out, const cJSON *report, const cJSON *finding) {
 
 // Sites that read alike, as two calls in one line do, or one line reached by several ways.
 struct holder {
-    char label[FIT_TEXT];
     uint64_t live, peak;
     unsigned sites;
+    char label[FIT_TEXT];
 };
 #define HOLDERS 8
 

@@ -150,7 +150,8 @@ static const struct recognised *next_error(const struct inquiry *q, const struct
     size_t most = q->recognition->count < FINDINGS_LISTED ? q->recognition->count : FINDINGS_LISTED;
     while (*at < 2 * most) {
         bool text = *at < most;
-        const struct recognised *r = &q->recognition->item[(*at)++ % most];
+        const struct recognised *r = &q->recognition->item[text ? *at : *at - most];
+        ++*at;
         if (text == ((r->evidence & EVIDENCE_TEXT) != 0) && framework_oom_telling(q, r) == o)
             return r;
     }

@@ -79,10 +79,10 @@ $(CUDA11_INC)/cuda.h: | $(call stamp,cuda11) ;
 C_SOURCES = $(shell find interpose knowledge report examples tests -name '*.[ch]' -o -name '*.cc' -o -name '*.cu')
 
 format: $(call stamp,python)
-	$(CLANG_FORMAT) -i $(C_SOURCES)
+	@$(CLANG_FORMAT) -i $(C_SOURCES)
 
 check-format: $(call stamp,python)
-	$(CLANG_FORMAT) --dry-run -Werror $(C_SOURCES)
+	@$(CLANG_FORMAT) --dry-run -Werror $(C_SOURCES)
 
 # clang-tidy judges what runs on users' machines; the checks are chosen in .clang-tidy. One file at a
 # time: in company its va_list check takes one file's state into the next.
