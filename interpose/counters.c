@@ -40,15 +40,7 @@ static _Atomic uint32_t pages_used;
 
 static _Atomic bool python_ended; // its end freed something of this ledger
 
-// This thread's block and what it used last. Valid for one ledger (`epoch`).
-static _Thread_local __attribute__((tls_model("initial-exec"))) struct {
-    struct mw_thread *block;
-    struct mw_cell *cell; // of site `cell_site`
-    uint32_t epoch, cell_site;
-    uint16_t index; // of the block; 0 = shared
-    bool retry;     // block 0 only until this call is done
-    bool ended;     // the thread ran its exit handler
-} self;
+_Thread_local __attribute__((tls_model("initial-exec"))) struct mw_self mw_self;
 
 MW_STARTUP static pthread_key_t exit_key;
 MW_STARTUP static bool exit_key_made;
@@ -197,12 +189,12 @@ static struct mw_thread *fresh_block(uint32_t *index, bool *soon) {
 static struct mw_thread *claim_block(void) {
     uint32_t index = 0;
     struct mw_thread *t = NULL;
-    self.retry = false;
+    mw_self.retry = false;
     // A thread that already ran its exit handlers shares block 0: no handler would end its block.
-    if (!self.ended) {
+    if (!mw_self.ended) {
         t = recycle(&index);
-        if (!t) t = fresh_block(&index, &self.retry);
-        if (!t && !self.retry) mw_lost(MW_LOSS_THREADS, 1);
+        if (!t) t = fresh_block(&index, &mw_self.retry);
+        if (!t && !mw_self.retry) mw_lost(MW_LOSS_THREADS, 1);
     }
     if (t) {
         mw_set(&t->started_ns, mw_now_ns());
@@ -213,10 +205,10 @@ static struct mw_thread *claim_block(void) {
     } else {
         t = thread_chunk[0];
     }
-    self.epoch = mw_ledger_epoch;
-    self.block = t;
-    self.index = (uint16_t)index;
-    self.cell = NULL;
+    mw_self.epoch = mw_ledger_epoch;
+    mw_self.block = t;
+    mw_self.index = (uint16_t)index;
+    mw_self.cell = NULL;
     return t;
 }
 
@@ -225,12 +217,12 @@ static struct mw_thread *claim_block(void) {
 static void thread_exits(void *unused) {
     (void)unused;
     // Not awake: a forked child that made no ledger yet, and the block is its parent's.
-    bool mine = mw_awake() && self.epoch == mw_ledger_epoch && self.index;
-    self.epoch = 0;
-    self.ended = true;
+    bool mine = mw_awake() && mw_self.epoch == mw_ledger_epoch && mw_self.index;
+    mw_self.epoch = 0;
+    mw_self.ended = true;
     if (!mine) return;
-    mw_set(&self.block->ended_ns, mw_now_ns());
-    atomic_store_explicit(&self.block->state, MW_THREAD_ENDED, memory_order_release);
+    mw_set(&mw_self.block->ended_ns, mw_now_ns());
+    atomic_store_explicit(&mw_self.block->state, MW_THREAD_ENDED, memory_order_release);
 }
 
 MW_STARTUP_CODE void mw_counters_init(void) {
@@ -240,9 +232,8 @@ MW_STARTUP_CODE void mw_counters_init(void) {
                     pthread_key_create(&exit_key, thread_exits) == 0;
 }
 
-struct mw_thread *mw_thread_block(void) {
-    if (mw_likely(self.epoch == mw_ledger_epoch)) return self.block;
-    if (exit_key_made && !self.ended) pthread_setspecific(exit_key, &self);
+struct mw_thread *mw_claim_block(void) {
+    if (exit_key_made && !mw_self.ended) pthread_setspecific(exit_key, &mw_self);
     return claim_block();
 }
 
@@ -255,23 +246,17 @@ void mw_counters_publish(void) {
                atomic_exchange_explicit(&early_calls[i], 0, memory_order_relaxed));
 }
 
-void mw_count_call(unsigned api) {
+void mw_count_call_seldom(unsigned api) {
     if (mw_unlikely(!mw_awake())) {
         mw_add(&early_calls[api], 1);
         return;
     }
     struct mw_thread *t = mw_thread_block();
-    if (mw_likely(self.index))
+    if (mw_self.index)
         mw_own_add(&t->calls[api], 1);
     else
         mw_add(&t->calls[api], 1);
-    if (mw_unlikely(self.retry)) self.epoch = 0; // this call is booked: the next one claims again
-}
-
-void mw_in_flight(unsigned events) {
-    struct mw_thread *t = mw_thread_block();
-    // Release, so that the counters' stores are done when it falls.
-    if (mw_likely(self.index)) atomic_store_explicit(&t->in_flight, events, memory_order_release);
+    if (mw_self.retry) mw_self.epoch = 0; // this call is booked: the next one claims again
 }
 
 // ---- cells -----------------------------------------------------------------------------------
@@ -336,8 +321,9 @@ static struct mw_cell *find_cell(uint32_t site) {
         mw_lost(MW_LOSS_CELLS, 1);
         return NULL;
     }
-    self.cell = c;
-    self.cell_site = site;
+    mw_self.cell = c;
+    mw_self.site_index = site;
+    mw_self.site = mw_site_at(site);
     return c;
 }
 
@@ -370,12 +356,19 @@ uint64_t mw_site_live(uint32_t site) {
     return live;
 }
 
-MW_INLINE struct mw_cell *cell_for(uint32_t site) {
-    return mw_likely(self.cell && self.cell_site == site) ? self.cell : find_cell(site);
+// A site as an event uses it: its entry, and this thread's cell, NULL if none can be had.
+struct counted {
+    struct mw_site *site;
+    struct mw_cell *cell;
+};
+MW_INLINE struct counted counted_at(uint32_t index) {
+    bool at_hand = mw_self.cell && mw_self.site_index == index;
+    if (mw_likely(at_hand || find_cell(index))) return (struct counted){mw_self.site, mw_self.cell};
+    return (struct counted){mw_site_at(index), NULL};
 }
 
 MW_INLINE void tally(_Atomic uint64_t *counter, uint64_t n) {
-    if (mw_likely(self.index))
+    if (mw_likely(mw_self.index))
         mw_own_add(counter, n);
     else
         mw_add(counter, n);
@@ -473,7 +466,7 @@ static void account_sub(struct mw_thread *self_block, unsigned account, uint64_t
 // line each time, which beside such an allocation is nothing. Slack is also taken in advance,
 // though never beyond the peak, so that threads that only allocate seldom meet at the site.
 static void site_add(struct mw_site *site, struct mw_cell *c, uint64_t bytes) {
-    bool own = c && self.index; // a shared block's cells have several writers: no slack there
+    bool own = c && mw_self.index; // a shared block's cells have several writers: no slack there
     uint64_t have = own ? mw_get(&c->slack) : 0;
     if (mw_likely(have >= bytes)) {
         mw_set(&c->slack, have - bytes);
@@ -494,7 +487,7 @@ static void site_add(struct mw_site *site, struct mw_cell *c, uint64_t bytes) {
 
 static void site_sub(struct mw_site *site, struct mw_cell *c, uint64_t bytes) {
     uint64_t kept = bytes;
-    if (c && self.index) {
+    if (c && mw_self.index) {
         kept += mw_get(&c->slack);
         bool keeps = kept <= MW_SITE_SLACK;
         mw_set(&c->slack, keeps ? kept : 0);
@@ -510,7 +503,7 @@ static void tally_lifetime(struct mw_cell *c, const struct mw_taken *t) {
     uint64_t lived = mw_now_ns() / 1000000 - (t->birth & MW_BIRTH_MASK);
     unsigned i = 0;
     while (i < MW_LIFETIMES - 1 && lived >= ends[i]) i++;
-    if (mw_likely(self.index))
+    if (mw_likely(mw_self.index))
         mw_own_add(&c->lifetime[i], 1);
     else
         mw_add(&c->lifetime[i], 1);
@@ -519,12 +512,13 @@ static void tally_lifetime(struct mw_cell *c, const struct mw_taken *t) {
 static void settle_free(const struct mw_taken *t) {
     uint64_t bytes = mw_taken_bytes(t);
     uint32_t index = mw_taken_site(t), owner = mw_taken_thread(t);
-    struct mw_site *site = mw_site_at(index);
-    unsigned account = site->account % MW_ACCOUNTS;
     struct mw_thread *block = mw_thread_block();
-    struct mw_cell *c = cell_for(index);
+    struct counted at = counted_at(index);
+    struct mw_site *site = at.site;
+    struct mw_cell *c = at.cell;
+    unsigned account = site->account % MW_ACCOUNTS;
     // A shared block's frees are all "foreign" to it: its users cannot be told apart.
-    bool own = owner == self.index;
+    bool own = owner == mw_self.index;
     if (c) {
         tally(own ? &c->own_frees : &c->foreign_frees, 1);
         tally(own ? &c->own_bytes : &c->foreign_bytes, bytes);
@@ -575,7 +569,6 @@ static uint32_t stack_of(const struct mw_birth *b) {
 void mw_born(const struct mw_birth *b) {
     struct mw_thread *block = mw_thread_block();
     uint32_t index = mw_site_of(b, stack_of(b)), place = mw_place_of(b);
-    struct mw_site *site = mw_site_at(index);
     uint64_t bytes = b->bytes < MW_MAX_BYTES ? b->bytes : MW_MAX_BYTES;
     uint64_t extra =
         b->references ? b->references : mw_pack_slack(bytes > b->asked ? bytes - b->asked : 0);
@@ -584,7 +577,7 @@ void mw_born(const struct mw_birth *b) {
         .key = mw_fold_key(b->key),
         .class_ = b->class_,
         .size = (uint64_t)place << 48 | bytes,
-        .owner = (uint64_t)(b->flags | late()) << 48 | (uint64_t)self.index << 32 | index,
+        .owner = (uint64_t)(b->flags | late()) << 48 | (uint64_t)mw_self.index << 32 | index,
         .birth = extra << 40 | (ms & MW_BIRTH_MASK),
     };
     if (b->class_ == MW_CLASS_MAPPING) record.birth = mw_fold_key(b->parent);
@@ -596,11 +589,11 @@ void mw_born(const struct mw_birth *b) {
         mw_lost(MW_LOSS_RECORDS, 1);
         mw_lost(MW_LOSS_RECORD_BYTES, bytes);
     }
-    struct mw_cell *c = cell_for(index);
-    if (c && recorded) tally_birth(c, bytes, ms);
-    if (recorded) {
-        site_add(site, c, bytes);
-        account_add(block, site->account % MW_ACCOUNTS, bytes);
+    struct counted at = counted_at(index);
+    if (mw_likely(recorded)) {
+        if (mw_likely(at.cell)) tally_birth(at.cell, bytes, ms);
+        site_add(at.site, at.cell, bytes);
+        account_add(block, at.site->account % MW_ACCOUNTS, bytes);
     }
     if (mw_unlikely(stale.found)) {
         mw_lost(MW_LOSS_REUSED_KEYS, 1);
@@ -633,11 +626,10 @@ void mw_move_to_pool(const struct mw_taken *taken, uint64_t pool) {
 
 unsigned mw_refused(const struct mw_birth *b, uint32_t *tid) {
     struct mw_thread *t = mw_thread_block();
-    uint32_t site = mw_site_of(b, stack_of(b));
-    struct mw_cell *c = cell_for(site);
-    if (c) tally(&c->failed, 1);
+    struct counted at = counted_at(mw_site_of(b, stack_of(b)));
+    if (at.cell) tally(&at.cell->failed, 1);
     *tid = mw_get(&t->tid);
-    return mw_site_at(site)->account % MW_ACCOUNTS;
+    return at.site->account % MW_ACCOUNTS;
 }
 
 void mw_failed(const struct mw_birth *b, uint32_t result, bool allocation) {
@@ -647,9 +639,9 @@ void mw_failed(const struct mw_birth *b, uint32_t result, bool allocation) {
     uint32_t stack = stack_of(b), site = 0;
     if (allocation) {
         site = mw_site_of(b, stack);
-        struct mw_cell *c = cell_for(site);
-        if (c) tally(&c->failed, 1);
-        account = mw_site_at(site)->account % MW_ACCOUNTS;
+        struct counted at = counted_at(site);
+        if (at.cell) tally(&at.cell->failed, 1);
+        account = at.site->account % MW_ACCOUNTS;
     }
     mw_add(&h->api_failed[b->api], 1);
     uint64_t ordinal = mw_add(&h->failures_total, 1);
@@ -667,7 +659,7 @@ void mw_failed(const struct mw_birth *b, uint32_t result, bool allocation) {
     mw_set(&f->api, b->api);
     mw_set(&f->driver_api, b->driver_api);
     mw_set(&f->account, (uint16_t)account);
-    mw_set(&f->thread, self.index);
+    mw_set(&f->thread, mw_self.index);
     mw_set(&f->tid, mw_get(&t->tid));
     mw_set(&f->site, allocation ? site + 1 : 0);
     mw_set(&f->stack, stack);

@@ -13,14 +13,14 @@
 // driver, or a callback. It reaches the driver, but is not counted again.
 MW_INLINE void driver_begin(struct mw_call *call, uint16_t api) {
     call->api = api;
-    call->outer = mw_thread_call.driver++ == 0;
+    call->outer = mw_self.driver++ == 0;
     call->pending = false;
     call->referred = 0;
     call->taken.found = false;
 }
 
 MW_INLINE mwResult driver_end(const struct mw_call *call) {
-    mw_thread_call.driver--;
+    mw_self.driver--;
     if (call->outer) mw_count_call(call->api);
     return call->result;
 }

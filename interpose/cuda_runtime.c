@@ -34,23 +34,23 @@ static void runtime_unrefer(struct mw_call *call, enum mw_class class_, uint64_t
 
 MW_INLINE void runtime_begin(struct mw_call *call, uint16_t api) {
     call->api = api;
-    call->outer = mw_thread_call.runtime++ == 0 && mw_thread_call.driver == 0;
+    call->outer = mw_self.runtime++ == 0 && mw_self.driver == 0;
     call->pending = false;
     call->referred = 0;
     call->taken.found = false;
     if (!call->outer) return;
-    mw_thread_call.label = (uint16_t)(api + 1);
-    mw_thread_call.booked = false;
+    mw_self.label = (uint16_t)(api + 1);
+    mw_self.booked = false;
 }
 
 // Between the real call and `after`: from here on the call books only what the driver did not.
 MW_INLINE void runtime_returned(struct mw_call *call) {
     if (call->outer) mw_count_call(call->api);
-    if (mw_thread_call.booked && !call->pending) call->outer = false;
+    if (mw_self.booked && !call->pending) call->outer = false;
 }
 
 MW_INLINE mwResult runtime_end(const struct mw_call *call) {
-    if (--mw_thread_call.runtime == 0) mw_thread_call.label = 0;
+    if (--mw_self.runtime == 0) mw_self.label = 0;
     return call->result;
 }
 

@@ -145,7 +145,7 @@ void mw_primary_ends(struct mw_call *call, int device, bool reset, struct mw_end
 void mw_primary_gone(struct mw_call *call, int device, bool reset, struct mw_ended *ended) {
     if (!call->outer || device < 0) return;
     struct ending e = {mw_context_primary(device), device, reset};
-    if (reset) mw_thread_call.booked = true;
+    if (reset) mw_self.booked = true;
     if (!ended || ended->last) settle_ended(call, ends_with_context, &e, ended);
     if (reset && call->result == MW_SUCCESS) mw_context_forgotten(device);
     if (!reset && ended && ended->released && call->result != MW_SUCCESS)

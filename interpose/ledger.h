@@ -126,8 +126,28 @@ struct mw_birth {
 };
 #define MW_NO_API UINT16_MAX
 
+// What a thread is in the middle of, and what it has at hand for its next event: in one place,
+// since at each event it has left the nearest cache. Zero at a thread's start.
+struct mw_self {
+    struct mw_thread *block; // of the ledger of that epoch
+    struct mw_cell *cell;    // the last that was used, of site `site_index`; NULL = none
+    struct mw_site *site;    // that site's entry
+    uint32_t epoch, site_index;
+    uint16_t index;  // of the block; 0 = shared
+    bool retry;      // block 0 only until this call is done
+    bool ended;      // the thread ran its exit handler
+    uint8_t driver;  // depth of wrapped driver calls and tensor events
+    uint8_t runtime; // depth of wrapped runtime calls
+    uint16_t label;  // row of the runtime call around, + 1; 0 = none
+    bool booked;     // a driver event was booked inside the runtime call
+};
+extern _Thread_local __attribute__((tls_model("initial-exec"))) struct mw_self mw_self;
+
 // This thread's block, claimed at first use. Never NULL while awake (block 0 in the worst case).
-struct mw_thread *mw_thread_block(void);
+struct mw_thread *mw_claim_block(void);
+MW_INLINE struct mw_thread *mw_thread_block(void) {
+    return mw_likely(mw_self.epoch == mw_ledger_epoch) ? mw_self.block : mw_claim_block();
+}
 void mw_counters_init(void);  // once, from the constructor: makes the key for thread exits
 bool mw_counters_reset(void); // makes the tables of a new ledger; false: no room
 
@@ -135,9 +155,15 @@ void mw_born(const struct mw_birth *birth);     // after a successful allocation
 uint64_t mw_account_live(unsigned account);     // bytes; other threads' events just now aside
 void mw_freed(const struct mw_taken *taken);    // after the real free succeeded
 void mw_put_back(const struct mw_taken *taken); // after the real free failed
-void mw_counters_publish(void);     // a new ledger gets the calls counted before it was made
-void mw_count_call(unsigned api);   // a call of a wrapped entry point
-void mw_in_flight(unsigned events); // how many may be half-booked from here on; 0 = all is settled
+void mw_counters_publish(void);          // a new ledger gets the calls counted before it was made
+void mw_count_call_seldom(unsigned api); // for mw_count_call (shapes.h): whose thread has no block
+// How many events may be half-booked from here on; 0 = all is settled.
+MW_INLINE void mw_in_flight(unsigned events) {
+    struct mw_thread *t = mw_thread_block();
+    // Release, so that the counters' stores are done when it falls.
+    if (mw_likely(mw_self.index))
+        atomic_store_explicit(&t->in_flight, events, memory_order_release);
+}
 // Moves a record that was taken out to the same place but in another pool or graph, and back into
 // the table.
 void mw_move_to_pool(const struct mw_taken *taken, uint64_t pool);

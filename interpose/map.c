@@ -13,17 +13,10 @@
 #include <errno.h>
 #include <sys/mman.h>
 
-struct mw_map_entry {
-    _Atomic uint64_t hash;  // 0 = free
-    _Atomic uint32_t value; // plus 1; 0 = being stored
-    uint32_t reserved;
-};
-
-#define FIRST_ENTRIES 1024u
-#define MAX_PROBES    16u // at half load chains are short; a longer one is as good as full
+#define MAX_PROBES 16u // at half load chains are short; a longer one is as good as full
 
 static uint32_t entries_of(uint32_t level) {
-    return FIRST_ENTRIES << level;
+    return MW_MAP_FIRST << level;
 }
 
 // A hash of 0 would read as a free entry.

@@ -6,14 +6,20 @@
 #ifndef MEMWATCH_MAP_H
 #define MEMWATCH_MAP_H
 
+#include <stdatomic.h>
 #include <stdbool.h>
 #include <stdint.h>
 
 #define MW_MAP_LEVELS 9u
 
-struct mw_map_entry;
+struct mw_map_entry {
+    _Atomic uint64_t hash;  // 0 = free
+    _Atomic uint32_t value; // plus 1; 0 = being stored
+    uint32_t reserved;
+};
+#define MW_MAP_FIRST 1024u // entries of the first level
 struct mw_map {
-    struct mw_map_entry *level[MW_MAP_LEVELS]; // of 1024 entries, then twice as many each
+    struct mw_map_entry *level[MW_MAP_LEVELS]; // of MW_MAP_FIRST entries, then twice as many each
     _Atomic uint32_t levels;                   // begun, of which the last may be in the making
     _Atomic uint32_t used[MW_MAP_LEVELS];
 };
@@ -26,6 +32,28 @@ struct mw_map_search {
 // The next value stored under the hash; false if there is no more. Several things may share a
 // hash: the caller compares and asks again. Any thread, no lock, no system call.
 bool mw_map_find(struct mw_map *map, uint64_t hash, struct mw_map_search *search, uint32_t *value);
+
+// As mw_map_find when it begins, where what is looked for is most likely the first that is found: a
+// program's loop was stored first.
+static inline __attribute__((always_inline)) bool mw_map_find_first(struct mw_map *map,
+                                                                    uint64_t hash,
+                                                                    struct mw_map_search *search,
+                                                                    uint32_t *value) {
+    struct mw_map_entry *table = __atomic_load_n(&map->level[0], __ATOMIC_ACQUIRE);
+    if (__builtin_expect(table && hash, 1)) {
+        struct mw_map_entry *e = &table[hash % MW_MAP_FIRST];
+        // Acquire: what the value refers to was complete before the value was stored.
+        uint32_t stored = atomic_load_explicit(&e->hash, memory_order_relaxed) == hash
+                              ? atomic_load_explicit(&e->value, memory_order_acquire)
+                              : 0;
+        if (__builtin_expect(stored != 0, 1)) {
+            search->probe = 1;
+            *value = stored - 1;
+            return true;
+        }
+    }
+    return mw_map_find(map, hash, search, value);
+}
 
 // Stores a value, beside others of that hash. False: full; then it is not found later, which costs
 // the caller time or a duplicate, no more.

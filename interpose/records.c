@@ -47,7 +47,7 @@ struct segment {
 #define SAMPLING 64u
 
 // What every event reads; and, in a line of its own, what every 64th changes.
-static struct {
+static struct { // NOLINT(clang-analyzer-optin.performance.Padding)
     alignas(64) struct segment segment[MAX_SEGMENTS];
     _Atomic uint32_t segment_count;       // stored with release after the segment is filled in
     _Atomic uint32_t growing;             // the number of segments for which growth was begun
@@ -86,8 +86,14 @@ MW_INLINE uint8_t tag_of(uint64_t hash) {
     return tag < TAG_FIRST ? tag + TAG_FIRST : tag;
 }
 
-MW_INLINE struct mw_bucket *tags_at(const struct segment *s, uint32_t bucket) {
-    return &s->buckets[(size_t)(bucket & s->bucket_mask) << s->spread];
+// A bucket: its tags, and its records.
+struct bucket {
+    struct mw_bucket *tags;
+    struct mw_record *slots;
+};
+MW_INLINE struct bucket bucket_at(const struct segment *s, uint32_t bucket) {
+    size_t n = bucket & s->bucket_mask;
+    return (struct bucket){s->buckets + (n << s->spread), s->slots + n * MW_BUCKET_SLOTS};
 }
 
 // A bucket is looked at with one load of all its eight bytes, which is atomic on every machine that
@@ -114,10 +120,6 @@ MW_INLINE unsigned first_slot(uint32_t slots) {
 MW_INLINE bool change_tag(_Atomic uint8_t *tag, uint8_t from, uint8_t to) {
     return atomic_compare_exchange_strong_explicit(tag, &from, to, memory_order_acquire,
                                                    memory_order_relaxed);
-}
-
-MW_INLINE struct mw_record *bucket_at(const struct segment *s, uint32_t bucket) {
-    return s->slots + (size_t)(bucket & s->bucket_mask) * MW_BUCKET_SLOTS;
 }
 
 // Threads that change neighbouring tags take the cache line from each other. With few live blocks
@@ -169,7 +171,8 @@ static bool grow(uint32_t seen) {
 }
 
 static void count_overflow(struct segment *s, uint32_t home, uint32_t probes, int delta) {
-    for (uint32_t i = 0; i < probes; i++) mw_add(&tags_at(s, home + i)->overflow, (uint16_t)delta);
+    for (uint32_t i = 0; i < probes; i++)
+        mw_add(&bucket_at(s, home + i).tags->overflow, (uint16_t)delta);
 }
 
 MW_INLINE void load_fields(struct mw_record *r, struct mw_taken *out) {
@@ -207,16 +210,16 @@ MW_INLINE bool take_at(const struct position *p, struct mw_taken *out) {
 }
 
 // The record of a key in one bucket, if it is there.
-MW_INLINE bool bucket_find(struct segment *s, uint32_t probe, uint64_t look, uint64_t wanted,
-                           uint64_t hash, struct position *out) {
+MW_INLINE bool bucket_find(struct bucket b, uint64_t seen, uint64_t wanted, uint64_t hash,
+                           struct position *out) {
     const uint64_t generation_mask = UINT64_C(0x3ff) << 52;
-    uint32_t bucket = home_bucket(s, hash) + probe;
-    for (uint32_t slots = slots_tagged(look, tag_of(hash)); slots; slots &= slots - 1) {
+    for (uint32_t slots = slots_tagged(seen, tag_of(hash)); slots; slots &= slots - 1) {
         unsigned i = first_slot(slots);
-        struct mw_record *r = bucket_at(s, bucket) + i;
-        uint64_t commit = atomic_load_explicit(&r->commit, memory_order_acquire);
+        uint64_t commit = atomic_load_explicit(&b.slots[i].commit, memory_order_acquire);
         if (mw_unlikely((commit & ~generation_mask) != wanted)) continue;
-        *out = (struct position){s, r, &tags_at(s, bucket)->tag[i], commit, hash, probe};
+        out->slot = &b.slots[i];
+        out->tag = &b.tags->tag[i];
+        out->commit = commit;
         return true;
     }
     return false;
@@ -232,47 +235,56 @@ MW_INLINE void fill_slot(struct mw_record *r, const struct mw_taken *record) {
                           memory_order_release);
 }
 
-MW_INLINE bool segment_find(struct segment *s, uint64_t wanted, uint64_t hash,
-                            struct position *out) {
-    uint32_t home = home_bucket(s, hash);
-    for (uint32_t probe = 0; probe < PROBES_MAX; probe++) {
-        uint64_t seen = look(tags_at(s, home + probe));
-        if (bucket_find(s, probe, seen, wanted, hash, out)) return true;
-        if (mw_likely(!overflowed(seen))) return false;
+// Behind its home, where next to nothing is.
+static __attribute__((noinline)) bool find_behind(struct segment *s, uint64_t wanted,
+                                                  struct position *out) {
+    for (uint32_t probe = 1; probe < PROBES_MAX; probe++) {
+        struct bucket b = bucket_at(s, home_bucket(s, out->hash) + probe);
+        uint64_t seen = look(b.tags);
+        out->probes = probe;
+        if (bucket_find(b, seen, wanted, out->hash, out)) return true;
+        if (!overflowed(seen)) return false;
     }
     return false;
 }
 
-MW_INLINE bool find(enum mw_class class_, uint64_t key, uint64_t hash, struct position *out) {
-    uint64_t wanted = mw_commit(MW_LIVE, 0, class_, key);
+// Fills in *out, where `hash` stands.
+MW_INLINE bool find(enum mw_class class_, uint64_t key, struct position *out) {
+    const uint64_t wanted = mw_commit(MW_LIVE, 0, class_, key), hash = out->hash;
     uint32_t n = atomic_load_explicit(&table.segment_count, memory_order_acquire);
+    if (mw_unlikely(!n)) return false;
     // Tags and records come from memory or another core side by side, not one after the other. Most
     // keys are in the newest segment, in their home.
-    if (mw_likely(n)) {
-        const struct segment *newest = &table.segment[n - 1];
-        uint32_t home = home_bucket(newest, hash);
-        prefetch_to_change(tags_at(newest, home));
-        prefetch_to_change(bucket_at(newest, home));
-        prefetch_to_change(bucket_at(newest, home) + MW_BUCKET_SLOTS / 2);
+    struct segment *s = &table.segment[n - 1];
+    struct bucket b = bucket_at(s, home_bucket(s, hash));
+    prefetch_to_change(b.tags);
+    prefetch_to_change(b.slots);
+    prefetch_to_change(b.slots + MW_BUCKET_SLOTS / 2);
+    for (struct segment *older = table.segment; older < s; older++)
+        __builtin_prefetch(bucket_at(older, home_bucket(older, hash)).tags);
+    for (;;) {
+        uint64_t seen = look(b.tags);
+        out->segment = s;
+        out->probes = 0;
+        if (bucket_find(b, seen, wanted, hash, out)) return true;
+        if (mw_unlikely(overflowed(seen)) && find_behind(s, wanted, out)) return true;
+        if (s == table.segment) return false;
+        s--;
+        b = bucket_at(s, home_bucket(s, hash));
     }
-    for (uint32_t i = 0; i + 1 < n; i++)
-        __builtin_prefetch(tags_at(&table.segment[i], home_bucket(&table.segment[i], hash)));
-    for (uint32_t i = n; i-- > 0;)
-        if (segment_find(&table.segment[i], wanted, hash, out)) return true;
-    return false;
 }
 
 MW_INLINE bool bucket_insert(struct segment *s, uint32_t probe, const struct mw_taken *record,
                              uint64_t hash) {
     uint32_t home = home_bucket(s, hash);
-    struct mw_bucket *b = tags_at(s, home + probe);
-    for (uint32_t slots = slots_tagged(look(b), TAG_FREE); slots; slots &= slots - 1) {
+    struct bucket b = bucket_at(s, home + probe);
+    for (uint32_t slots = slots_tagged(look(b.tags), TAG_FREE); slots; slots &= slots - 1) {
         unsigned i = first_slot(slots);
-        prefetch_to_change(bucket_at(s, home + probe) + i);
-        if (!change_tag(&b->tag[i], TAG_FREE, TAG_BUSY)) continue;
+        prefetch_to_change(&b.slots[i]);
+        if (mw_unlikely(!change_tag(&b.tags->tag[i], TAG_FREE, TAG_BUSY))) continue;
         if (mw_unlikely(probe)) count_overflow(s, home, probe, +1);
-        fill_slot(bucket_at(s, home + probe) + i, record);
-        atomic_store_explicit(&b->tag[i], tag_of(hash), memory_order_release);
+        fill_slot(&b.slots[i], record);
+        atomic_store_explicit(&b.tags->tag[i], tag_of(hash), memory_order_release);
         return true;
     }
     return false;
@@ -280,9 +292,9 @@ MW_INLINE bool bucket_insert(struct segment *s, uint32_t probe, const struct mw_
 
 bool mw_record_insert(const struct mw_taken *record, struct mw_taken *stale) {
     uint64_t hash = hash_key(record->class_, record->key);
-    struct position old;
+    struct position old = {.hash = hash};
     stale->found = false;
-    while (mw_unlikely(find(record->class_, record->key, hash, &old)) && !take_at(&old, stale)) {
+    while (mw_unlikely(find(record->class_, record->key, &old)) && !take_at(&old, stale)) {
     }
     uint32_t n = atomic_load_explicit(&table.segment_count, memory_order_acquire);
     if (mw_unlikely(is_sampled(hash)) && mw_add(&table.sampled, 1) >= mw_get(&table.sampled_max))
@@ -301,23 +313,21 @@ bool mw_record_insert(const struct mw_taken *record, struct mw_taken *stale) {
 }
 
 bool mw_record_take(enum mw_class class_, uint64_t key, struct mw_taken *out) {
-    struct position at;
     out->found = false;
     key = mw_fold_key(key);
-    uint64_t hash = hash_key(class_, key);
+    struct position at = {.hash = hash_key(class_, key)};
     // A lost race means that another thread took this very record: look again, for there might be
     // a second one of that key when a free was missed.
-    while (find(class_, key, hash, &at))
+    while (find(class_, key, &at))
         if (take_at(&at, out)) return true;
     return false;
 }
 
 bool mw_record_find(enum mw_class class_, uint64_t key, struct mw_taken *out) {
-    struct position at;
     out->found = false;
     key = mw_fold_key(key);
-    uint64_t hash = hash_key(class_, key);
-    while (find(class_, key, hash, &at)) {
+    struct position at = {.hash = hash_key(class_, key)};
+    while (find(class_, key, &at)) {
         out->key = key;
         out->class_ = class_;
         load_fields(at.slot, out);
@@ -330,11 +340,10 @@ bool mw_record_find(enum mw_class class_, uint64_t key, struct mw_taken *out) {
 bool mw_record_refer(enum mw_class class_, uint64_t key, int delta, struct mw_taken *out,
                      bool *ended) {
     const uint64_t one = UINT64_C(1) << 40;
-    struct position at;
     *ended = false;
     key = mw_fold_key(key);
-    uint64_t hash = hash_key(class_, key);
-    while (find(class_, key, hash, &at)) {
+    struct position at = {.hash = hash_key(class_, key)};
+    while (find(class_, key, &at)) {
         uint64_t birth = mw_get(&at.slot->birth);
         uint64_t count = birth >> 40;
         if (delta < 0 && count <= 1) {
@@ -370,7 +379,7 @@ void mw_records_take_all(bool (*match)(const struct mw_taken *, void *),
             uint64_t hash = hash_key(t.class_, t.key);
             uint32_t bucket = i / MW_BUCKET_SLOTS;
             struct position at = {
-                s, &s->slots[i], &tags_at(s, bucket)->tag[i % MW_BUCKET_SLOTS],
+                s, &s->slots[i], &bucket_at(s, bucket).tags->tag[i % MW_BUCKET_SLOTS],
                 c, hash,         (bucket - home_bucket(s, hash)) & s->bucket_mask};
             if (take_at(&at, &t)) each(&t);
         }

@@ -8,8 +8,6 @@
 // after the real call (before it there is no address).
 #include "shapes.h"
 
-_Thread_local __attribute__((tls_model("initial-exec"))) struct mw_thread_call mw_thread_call;
-
 // ---- taking out and settling -----------------------------------------------------------------
 
 void mw_take(struct mw_call *call, enum mw_class class_, uint64_t key) {
@@ -37,7 +35,7 @@ void mw_unrefer(struct mw_call *call, enum mw_class class_, uint64_t key) {
 }
 
 static struct mw_birth failed_free(const struct mw_call *call) {
-    uint16_t label = mw_thread_call.label;
+    uint16_t label = mw_self.label;
     return (struct mw_birth){.key = call->key,
                              .device = mw_context_device(),
                              .api = label ? (uint16_t)(label - 1) : call->api,
@@ -48,7 +46,7 @@ void mw_settle(struct mw_call *call) {
     struct mw_taken unused;
     bool ended;
     if (!call->pending || !mw_awake()) return;
-    mw_thread_call.booked = true;
+    mw_self.booked = true;
     if (call->result == MW_SUCCESS) {
         if (!call->taken.found && !call->referred) mw_lost(MW_LOSS_UNKNOWN_FREES, 1);
         mw_freed(&call->taken);
@@ -72,10 +70,10 @@ void mw_settle(struct mw_call *call) {
 void mw_allocated(struct mw_call *call, struct mw_birth *birth) {
     if (!call->outer) return;
     if (call->result == MW_DEINITIALIZED || !(mw_awake() || mw_wake())) return;
-    uint16_t label = mw_thread_call.label;
+    uint16_t label = mw_self.label;
     birth->api = label ? (uint16_t)(label - 1) : call->api;
     birth->driver_api = call->api;
-    mw_thread_call.booked = true;
+    mw_self.booked = true;
     // No context is current, so no device is: what ours was guessed from says nothing.
     if (call->result == MW_INVALID_CONTEXT) birth->device = -1;
     if (call->result != MW_SUCCESS)
@@ -91,7 +89,7 @@ void mw_imported(struct mw_call *call, enum mw_class class_, uint64_t key, uint6
     if (!call->outer) return;
     if (MW_SUCCESS == call->result && mw_awake() &&
         mw_record_refer(class_, key, +1, &known, &ended)) {
-        mw_thread_call.booked = true;
+        mw_self.booked = true;
         return;
     }
     struct mw_birth birth = mw_here(MW_SPACE_IMPORTED, class_, key, bytes);

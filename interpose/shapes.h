@@ -16,15 +16,13 @@
 #include "ledger.h"
 #include "wake.h"
 
-// What a thread is in the middle of.
-struct mw_thread_call {
-    uint16_t label;  // row of the runtime call around, + 1; 0 = none
-    uint8_t driver;  // depth of wrapped driver calls
-    uint8_t runtime; // depth of wrapped runtime calls
-    bool booked;     // a driver event was booked inside the runtime call
-};
-extern _Thread_local
-    __attribute__((tls_model("initial-exec"))) struct mw_thread_call mw_thread_call;
+// A call of a wrapped entry point.
+MW_INLINE void mw_count_call(unsigned api) {
+    if (mw_likely(mw_awake() && mw_self.epoch == mw_ledger_epoch && mw_self.index))
+        mw_own_add(&mw_self.block->calls[api], 1);
+    else
+        mw_count_call_seldom(api);
+}
 
 #define MW_TAKEN_MAX 16 // mappings that one cuMemUnmap takes out before the real call
 
@@ -119,7 +117,7 @@ MW_INLINE struct mwArray3dDesc mw_array_desc(size_t w, size_t h, size_t d, int f
 // here each is told apart by an address of its thread.
 MW_INLINE uint64_t mw_stream(uint64_t handle, bool per_thread) {
     bool own = handle == 2 || (handle == 0 && per_thread);
-    return mw_unlikely(own) ? (uint64_t)(uintptr_t)&mw_thread_call : handle;
+    return mw_unlikely(own) ? (uint64_t)(uintptr_t)&mw_self : handle;
 }
 #define STREAM(handle) mw_stream((uintptr_t)(handle), per_thread)
 

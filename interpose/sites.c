@@ -30,15 +30,20 @@ static struct mw_place *places;
 // What this thread interned last. Valid for one ledger (`epoch`).
 static _Thread_local __attribute__((tls_model("initial-exec"))) struct {
     uint32_t epoch;
-    uint32_t site;
+    uint32_t site, stack, apis; // the site of that stack and those entry points in `account`
+    uint16_t account;
+    int16_t account_device; // of `account`
+    uint8_t space;          // of `account`; MW_SPACE_NONE: nothing of the above stands
+    bool has_place;
     uint16_t place;
     int16_t device;                 // of `place`
     uint64_t context, stream, pool; // of `place`
-    uint32_t account_epoch;
-    uint16_t account;
-    int16_t account_device; // of `account`
-    uint8_t space;          // of `account`
 } last;
+
+static void remember_this_ledger(void) {
+    memset(&last, 0, sizeof last);
+    last.epoch = mw_ledger_epoch;
+}
 
 static void begin_level(uint32_t level) {
     uint32_t expected = level, count = FIRST_SITES << level;
@@ -117,19 +122,6 @@ static bool is_site(const struct mw_site *s, const struct mw_site *wanted) {
            s->driver_api == wanted->driver_api && s->account == wanted->account;
 }
 
-// As mw_account_of, remembering the last.
-static unsigned account_of(const struct mw_birth *b) {
-    if (mw_unlikely(last.account_epoch != mw_ledger_epoch || last.account_device != b->device ||
-                    last.space != b->space)) {
-        last.account = (uint16_t)mw_account_of(b->device, b->space);
-        last.account_device = (int16_t)b->device;
-        last.space = (uint8_t)b->space;
-        // Events on the overflow account are counted as losses, each one.
-        last.account_epoch = last.account == MW_ACCOUNTS - 1 ? 0 : mw_ledger_epoch;
-    }
-    return last.account;
-}
-
 static uint32_t new_site(const struct mw_site *site, uint32_t limit) {
     uint32_t index = mw_get(&sites_used), level;
     do {
@@ -151,27 +143,49 @@ static uint32_t new_site(const struct mw_site *site, uint32_t limit) {
     return index;
 }
 
-uint32_t mw_site_of(const struct mw_birth *b, uint32_t stack) {
-    const struct mw_site site = {.api = b->api,
-                                 .driver_api = b->driver_api,
-                                 .account = (uint16_t)account_of(b),
-                                 .stack = stack};
-    if (mw_likely(last.epoch == mw_ledger_epoch && is_site(mw_site_at(last.site), &site)))
-        return last.site;
-    uint64_t hash = mw_hash(stack, (uint64_t)b->api << 32 | b->driver_api << 16 | site.account);
+static uint32_t find_site(const struct mw_site *site) {
+    uint64_t hash =
+        mw_hash(site->stack, (uint64_t)site->api << 32 | site->driver_api << 16 | site->account);
     struct mw_map_search search = {0};
     uint32_t index;
     while (mw_map_find(&site_index, hash, &search, &index))
-        if (is_site(mw_site_at(index), &site)) return last.site = index;
-    bool overflow = stack == MW_OVERFLOW;
-    index = new_site(&site, site_limit + (overflow ? OVERFLOW_SITES : 0));
+        if (is_site(mw_site_at(index), site)) return index;
+    bool overflow = site->stack == MW_OVERFLOW;
+    index = new_site(site, site_limit + (overflow ? OVERFLOW_SITES : 0));
     if (index) {
         mw_map_add(&site_index, hash, index);
-        return last.site = index;
+        return index;
     }
     if (overflow) return 0;
     mw_lost(MW_LOSS_SITES, 1);
-    return mw_site_of(b, MW_OVERFLOW);
+    struct mw_site rest = *site;
+    rest.stack = MW_OVERFLOW;
+    return find_site(&rest);
+}
+
+// Of an account, or a site, that took what did not fit nothing is remembered: each of its events is
+// counted as a loss.
+static __attribute__((noinline)) uint32_t another_site(const struct mw_birth *b, uint32_t stack) {
+    if (last.epoch != mw_ledger_epoch) remember_this_ledger();
+    if (last.account_device != b->device || last.space != b->space)
+        last.account = (uint16_t)mw_account_of(b->device, b->space);
+    const struct mw_site site = {
+        .api = b->api, .driver_api = b->driver_api, .account = last.account, .stack = stack};
+    last.site = find_site(&site);
+    last.stack = stack;
+    last.apis = (uint32_t)b->api << 16 | b->driver_api;
+    last.account_device = (int16_t)b->device;
+    bool fitted = last.account != MW_ACCOUNTS - 1 && mw_site_at(last.site)->stack == stack;
+    last.space = fitted ? (uint8_t)b->space : MW_SPACE_NONE;
+    return last.site;
+}
+
+uint32_t mw_site_of(const struct mw_birth *b, uint32_t stack) {
+    if (mw_likely(last.epoch == mw_ledger_epoch && last.stack == stack &&
+                  last.apis == ((uint32_t)b->api << 16 | b->driver_api) &&
+                  last.account_device == b->device && last.space == b->space))
+        return last.site;
+    return another_site(b, stack);
 }
 
 static void put_in_order(struct mw_site_bytes *top, unsigned count, unsigned most,
@@ -232,14 +246,12 @@ static uint32_t find_place(const struct mw_birth *b) {
 }
 
 uint32_t mw_place_of(const struct mw_birth *b) {
-    if (mw_unlikely(last.epoch != mw_ledger_epoch)) {
-        last.epoch = mw_ledger_epoch;
-        last.site = 0;
-    } else if (mw_likely(last.context == b->context && last.stream == b->stream &&
-                         last.pool == b->pool && last.device == b->device)) {
+    if (mw_unlikely(last.epoch != mw_ledger_epoch)) remember_this_ledger();
+    if (mw_likely(last.has_place && last.context == b->context && last.stream == b->stream &&
+                  last.pool == b->pool && last.device == b->device))
         return last.place;
-    }
     last.place = (uint16_t)find_place(b);
+    last.has_place = true;
     last.context = b->context;
     last.stream = b->stream;
     last.pool = b->pool;

@@ -51,19 +51,15 @@ bool mw_native_ready;
 
 // ---- generations -----------------------------------------------------------------------------
 
-static _Atomic uint64_t generation = 1;
-static _Atomic uint64_t closing;  // dlcloses under way
+struct mw_generation mw_generation = {.present = 1};
 static _Atomic uint64_t unloaded; // objects, ever, when they were last counted
 static _Atomic uint64_t asked;    // while there was no generation
 
 // dl_iterate_phdr takes a lock of the loader's, which a forked child may have inherited locked.
 static bool may_iterate = true;
 
-uint64_t mw_native_generation(void) {
-    // In this order: whoever sees that a dlclose has ended also sees what it changed.
-    if (mw_unlikely(atomic_load_explicit(&closing, memory_order_acquire)))
-        return MW_UNSETTLED | mw_add(&asked, 1);
-    return mw_get(&generation);
+uint64_t mw_unsettled_generation(void) {
+    return MW_UNSETTLED | mw_add(&asked, 1);
 }
 
 static int count_unloads(struct dl_phdr_info *info, size_t size, void *count) {
@@ -79,18 +75,19 @@ static bool unloads_are_noticed(void) {
     if (!may_iterate) return false;
     dl_iterate_phdr(count_unloads, &count);
     if (atomic_exchange(&unloaded, count) == count) return false;
-    mw_add(&generation, 1);
+    mw_add(&mw_generation.present, 1);
     return true;
 }
 
 void mw_native_closing(void) {
-    atomic_fetch_add(&closing, 1);
+    atomic_fetch_add(&mw_generation.closing, 1);
 }
 
 void mw_native_closed(void) {
     if (mw_native_ready) unloads_are_noticed();
     // None is under way in the child of a thread that forked within one: see mw_native_find.
-    if (mw_get(&closing)) atomic_fetch_sub_explicit(&closing, 1, memory_order_release);
+    if (mw_get(&mw_generation.closing))
+        atomic_fetch_sub_explicit(&mw_generation.closing, 1, memory_order_release);
 }
 
 // ---- objects ---------------------------------------------------------------------------------
@@ -237,7 +234,7 @@ static void note_object(const struct object *o) {
         // What the kernel loads may have gaps, in which others lie.
         if (is_still_there(start, its_identity)) continue;
         mw_set(&seen[i].end, 0);
-        mw_add(&generation, 1);
+        mw_add(&mw_generation.present, 1);
     }
     uint32_t i = count < SEEN ? mw_add(&seen_count, 1) : SEEN;
     if (i >= SEEN) return;
@@ -611,7 +608,7 @@ void mw_native_find(struct mw_level *level) {
     uintptr_t pc[1];
     bool cut;
     if (again) { // a forked child: what other threads were amid will not go on
-        mw_set(&closing, 0);
+        mw_set(&mw_generation.closing, 0);
         may_iterate = find_object;
     }
     again = true;

@@ -5,6 +5,8 @@
 #ifndef MEMWATCH_STACK_NATIVE_H
 #define MEMWATCH_STACK_NATIVE_H
 
+#include "ledger.h"
+
 #include <stdbool.h>
 #include <stdint.h>
 
@@ -28,7 +30,17 @@ unsigned mw_native_walk(uintptr_t *pc, unsigned limit, bool *cut);
 // What was learnt about an address holds while this stays the same: it changes when objects are
 // unloaded, and at every call while one is just being unloaded. Ask after the walk. (That
 // nothing is loaded at an address may become false without a change.)
-uint64_t mw_native_generation(void);
+extern struct mw_generation {
+    _Atomic uint64_t present;
+    _Atomic uint64_t closing; // dlcloses under way
+} mw_generation;
+uint64_t mw_unsettled_generation(void);
+MW_INLINE uint64_t mw_native_generation(void) {
+    // In this order: whoever sees that a dlclose has ended also sees what it changed.
+    if (mw_unlikely(atomic_load_explicit(&mw_generation.closing, memory_order_acquire)))
+        return mw_unsettled_generation();
+    return mw_get(&mw_generation.present);
+}
 #define MW_UNSETTLED (UINT64_C(1) << 63) // set in a generation while one is being unloaded
 
 // The doors tell of each dlclose, before and after.

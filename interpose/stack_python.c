@@ -41,13 +41,18 @@ MW_INLINE uint64_t last_word(const char *data, int64_t bytes) {
     return (uint64_t)mw_load_long(data, bytes - 8) + (uint64_t)bytes;
 }
 
-MW_INLINE const char *characters(const struct mw_python_layout *at, const char *string,
-                                 int64_t *bytes) {
-    uint32_t state = (uint32_t)mw_load_int(string, at->string_state);
+// Are both compact and ASCII, as nearly all are?
+MW_INLINE bool are_plain(const struct mw_python_layout *at, const char *a, const char *b) {
     uint32_t plain = (MW_STRING_COMPACT | MW_STRING_ASCII) << at->string_state_shift;
+    uint32_t both = (uint32_t)(mw_load_int(a, at->string_state) & mw_load_int(b, at->string_state));
+    return (both & plain) == plain;
+}
+
+MW_INLINE const char *characters(const struct mw_python_layout *at, bool plain, const char *string,
+                                 int64_t *bytes) {
     *bytes = mw_load_long(string, at->string_length);
-    if (mw_likely((state & plain) == plain)) return string + at->string_ascii_data;
-    state >>= at->string_state_shift;
+    if (mw_likely(plain || are_plain(at, string, string))) return string + at->string_ascii_data;
+    uint32_t state = (uint32_t)mw_load_int(string, at->string_state) >> at->string_state_shift;
     *bytes = state & MW_STRING_COMPACT ? *bytes * (int64_t)(state & MW_STRING_WIDTH) : 0;
     return string + at->string_data;
 }
@@ -60,11 +65,14 @@ MW_INLINE const char *characters(const struct mw_python_layout *at, const char *
 // differs. To look at all of it would cost more than the rest of the walk.
 MW_INLINE uint32_t looks(const struct mw_python_layout *at, const char *code) {
     int64_t bytes;
-    const char *data = characters(at, mw_load(code, at->code_file), &bytes);
+    const char *path = mw_load(code, at->code_file);
+    const char *qualified = at->minor >= 11 ? mw_load(code, at->code_qualified_name) : path;
+    bool plain = are_plain(at, path, qualified);
+    const char *data = characters(at, plain, path, &bytes);
     uint64_t file = last_word(data, bytes);
     uint64_t name = (uint64_t)mw_load_long(mw_load(code, at->code_name), at->string_hash);
     if (at->minor >= 11) { // the name is how the qualified one ends
-        data = characters(at, mw_load(code, at->code_qualified_name), &bytes);
+        data = characters(at, plain, qualified, &bytes);
         name += first_word(data) + (uint64_t)bytes;
     }
     const char *table = mw_load(code, at->code_lines);
@@ -75,11 +83,9 @@ MW_INLINE uint32_t looks(const struct mw_python_layout *at, const char *code) {
         lines = (first << 21 | first >> 43) + last_word(data, mw_load_long(table, at->object_size));
     }
     lines += (uint64_t)mw_load_int(code, at->code_first_line) << 40;
-    // A product each: in the fold of a plain sum, texts whose bytes differ alike four apart were
-    // one.
-    uint64_t h = name * UINT64_C(0x9e3779b97f4a7c15) + file * UINT64_C(0xff51afd7ed558ccd) +
-                 lines * UINT64_C(0xc4ceb9fe1a85ec53);
-    return (uint32_t)(h ^ h >> 32);
+    // Turned by no whole number of bytes, so that a name and a path that differ in the same letters
+    // do not cancel out.
+    return (uint32_t)mw_mix(name ^ (file << 29 | file >> 35), lines);
 }
 
 // Out of the way of what has a number.

@@ -191,7 +191,7 @@ uint32_t mw_stack_here(bool tensor) {
     uint64_t hash = hash_walked(&w, generation);
     struct mw_map_search search = {0};
     uint32_t stack;
-    if (mw_likely(mw_map_find(&known, hash, &search, &stack))) return stack;
+    if (mw_likely(mw_map_find_first(&known, hash, &search, &stack))) return stack;
     stack = describe(&w);
     if (!stack)
         mw_lost(MW_LOSS_STACKS, 1);

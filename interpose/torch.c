@@ -82,11 +82,11 @@ MW_INLINE struct mwTorchDevice narrow(struct mwTorchDeviceWide wide) {
 // The ordinal that is recorded, -1 for the host; -2 if events of that device are not wanted. An
 // index that is not set stands for the first device.
 #define UNWANTED (-2)
-static int wanted_device(struct mwTorchDevice d) {
+MW_INLINE int wanted_device(struct mwTorchDevice d) {
+    const uint32_t gpus = 1u << TORCH_CUDA | 1u << TORCH_HIP | 1u << TORCH_XPU;
     enum mw_tensors which = tensors();
-    if (which == MW_TENSORS_OFF) return UNWANTED;
-    if (d.type == TORCH_CUDA || d.type == TORCH_HIP || d.type == TORCH_XPU)
-        return d.index > 0 ? d.index : 0;
+    if (mw_unlikely(which == MW_TENSORS_OFF)) return UNWANTED;
+    if (mw_likely((uint8_t)d.type < 32 && gpus >> d.type & 1)) return d.index > 0 ? d.index : 0;
     return d.type == TORCH_CPU && which == MW_TENSORS_ALL ? -1 : UNWANTED;
 }
 
@@ -107,19 +107,22 @@ static void raise_to(_Atomic uint64_t *peak, uint64_t value) {
             return;
 }
 
-static struct mw_torch_device *device_at(int device) {
+MW_INLINE struct mw_torch_device *device_at(int device) {
     struct mw_torch *l = ledger;
     return l && device >= 0 && device < (int)MW_DEVICES ? &l->device[device] : NULL;
 }
 
-static void keep_totals(struct mw_torch_device *d, const struct usage *u) {
-    if (mw_unlikely(!mw_get(&d->known))) {
-        bool told = u->allocated != MW_NO_TOTAL;
-        // Without totals all that is known is that a forked child did not see its parent's events.
-        uint64_t before = told ? u->allocated - (uint64_t)u->delta : mw_ledger_epoch > 1;
-        mw_set(&d->before, before);
-        atomic_store_explicit(&d->known, told ? 2 : 1, memory_order_release);
-    }
+static __attribute__((noinline)) void first_event(struct mw_torch_device *d,
+                                                  const struct usage *u) {
+    bool told = u->allocated != MW_NO_TOTAL;
+    // Without totals all that is known is that a forked child did not see its parent's events.
+    uint64_t before = told ? u->allocated - (uint64_t)u->delta : mw_ledger_epoch > 1;
+    mw_set(&d->before, before);
+    atomic_store_explicit(&d->known, told ? 2 : 1, memory_order_release);
+}
+
+MW_INLINE void keep_totals(struct mw_torch_device *d, const struct usage *u) {
+    if (mw_unlikely(!mw_get(&d->known))) first_event(d, u);
     if (u->allocated == MW_NO_TOTAL) return;
     mw_set(&d->allocated, u->allocated);
     mw_set(&d->reserved_bytes, u->reserved);
@@ -133,7 +136,7 @@ static bool seen_from_the_start(int device) {
     return d && !mw_get(&d->before);
 }
 
-static void freed(const struct usage *u) {
+MW_INLINE void freed(const struct usage *u) {
     struct mw_taken taken;
     mw_record_take(MW_CLASS_TENSOR, mw_tensor_key((uintptr_t)u->pointer, u->device), &taken);
     if (mw_unlikely(!taken.found) && seen_from_the_start(u->device))
@@ -141,7 +144,7 @@ static void freed(const struct usage *u) {
     mw_freed(&taken);
 }
 
-static struct mw_birth birth_of(const struct usage *u, uint16_t api, uint64_t bytes) {
+MW_INLINE struct mw_birth birth_of(const struct usage *u, uint16_t api, uint64_t bytes) {
     return (struct mw_birth){.space = MW_SPACE_TENSOR,
                              .class_ = MW_CLASS_TENSOR,
                              .key = mw_tensor_key((uintptr_t)u->pointer, u->device),
@@ -154,29 +157,32 @@ static struct mw_birth birth_of(const struct usage *u, uint16_t api, uint64_t by
 
 // What comes amid an event of the same thread is from a signal handler, or from a callback within a
 // driver's call: the ledger is not touched then.
-static bool begin_event(uint16_t api) {
-    bool outer = mw_thread_call.driver++ == 0;
-    if (outer)
+MW_INLINE bool begin_event(uint16_t api) {
+    bool outer = mw_self.driver++ == 0;
+    if (mw_likely(outer))
         mw_count_call(api);
     else
         mw_lost(MW_LOSS_TENSORS, 1);
     return outer;
 }
 static void end_event(void) {
-    mw_thread_call.driver--;
+    mw_self.driver--;
 }
 
-static void record_usage(const struct usage *u, uint16_t api) {
-    if (!u->delta || !(mw_awake() || (u->delta > 0 && mw_wake()))) return;
+// With what the function was called with, where it was: in registers.
+static void record_usage(const void *pointer, int64_t delta, uint64_t allocated, uint64_t reserved,
+                         int device, uint16_t api) {
+    const struct usage u = {pointer, delta, allocated, reserved, device};
+    if (!delta || !(mw_awake() || (delta > 0 && mw_wake()))) return;
     if (begin_event(api)) {
-        struct mw_torch_device *d = device_at(u->device);
+        struct mw_torch_device *d = device_at(device);
         mw_in_flight(1);
-        if (d) keep_totals(d, u);
-        if (u->delta > 0) {
-            struct mw_birth birth = birth_of(u, api, (uint64_t)u->delta);
+        if (mw_likely(d)) keep_totals(d, &u);
+        if (delta > 0) {
+            struct mw_birth birth = birth_of(&u, api, (uint64_t)delta);
             mw_born(&birth);
         } else {
-            freed(u);
+            freed(&u);
         }
         mw_in_flight(0);
     }
@@ -220,8 +226,8 @@ static void record_refusal(const struct usage *u, uint16_t api, uint16_t site_ap
 }
 
 #define USAGE(pointer_, delta_, allocated_, reserved_, device_)                                    \
-    struct usage u = {pointer_, delta_, allocated_, reserved_, wanted_device(device_)};            \
-    if (u.device != UNWANTED) record_usage(&u, api)
+    int wanted = wanted_device(device_);                                                           \
+    if (wanted != UNWANTED) record_usage(pointer_, delta_, allocated_, reserved_, wanted, api)
 #define OUT_OF_MEMORY(site, asked, allocated_, reserved_, device_)                                 \
     struct usage u = {NULL, asked, allocated_, reserved_, wanted_device(device_)};                 \
     if (u.device != UNWANTED) record_refusal(&u, api, MW_API_##site)

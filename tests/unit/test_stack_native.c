@@ -348,7 +348,7 @@ static char *before_a_hole(void) {
 static NOINLINE void lay_and_walk(struct mw_cfi_step step) {
     uintptr_t pc[MOST];
     bool cut;
-    mw_add(&generation, 1);
+    mw_add(&mw_generation.present, 1);
     // What this function's caller is said to be like.
     keep(CALLER - 1, pack(&step), mw_native_generation());
     mw_native_walk(pc, MOST, &cut);
@@ -368,7 +368,7 @@ static void test_no_false_rule_makes_a_walk_fault(void **state) {
         s.ra_place = (uint8_t)((n / 2 + 1) % 5);
         lay_and_walk(s);
     }
-    mw_add(&generation, 1);
+    mw_add(&mw_generation.present, 1);
 }
 
 static void test_only_what_can_be_read_is_read(void **state) {
@@ -433,7 +433,7 @@ static void test_also_where_the_c_library_is_too_old_for_find_object(void **stat
     (void)state;
     int (*have)(void *, struct found_object *) = find_object;
     find_object = NULL;
-    mw_add(&generation, 1); // forget all rules,
+    mw_add(&mw_generation.present, 1); // forget all rules,
     mw_set(&seen_count, 0); // and objects: the bounds that dl_iterate_phdr tells are narrower
     check_modules();
     walk_the_way((next_function const[]){plain, aligned_frame, frame_of_variable_size, NULL});
@@ -495,7 +495,7 @@ static void test_a_walk_that_goes_astray_looks_whether_an_object_is_gone(void **
     unsigned whole = taken.count;
     uintptr_t inner = taken.pc[1] - 1;
     unloads_are_noticed();
-    mw_add(&generation, 1);
+    mw_add(&mw_generation.present, 1);
     keep(inner, pack(&(struct mw_cfi_step){.cfa = 1 << 18}), mw_native_generation());
     go(functions); // nothing was unloaded: the rule is believed
     assert_true(taken.count < whole);

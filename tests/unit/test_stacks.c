@@ -33,7 +33,7 @@ static unsigned python_count, python_flags, descriptions;
 static const char *python_name; // of every function; the file is NAME.py
 static uintptr_t native_pcs[MW_STACK_DEPTH];
 static unsigned native_count;
-static uint64_t generation;
+struct mw_generation mw_generation;
 static struct mw_native_module module_here;
 static bool there_is_a_module;
 
@@ -91,8 +91,8 @@ unsigned mw_native_walk(uintptr_t *pc, unsigned limit, bool *cut) {
     return n;
 }
 
-uint64_t mw_native_generation(void) {
-    return generation;
+uint64_t mw_unsettled_generation(void) {
+    return MW_UNSETTLED;
 }
 
 bool mw_native_module_at(uintptr_t pc, struct mw_native_module *out) {
@@ -114,7 +114,7 @@ static int fresh(void **state) {
     if (mw_ledger_create(&place) < 0) return -1;
     python_count = python_flags = native_count = descriptions = 0;
     python_name = "train";
-    generation = 5;
+    mw_generation.present = 5;
     there_is_a_module = true;
     module_here = (struct mw_native_module){.path = "/usr/lib/libsome.so",
                                             .base = 0x7f0000000000,
@@ -223,7 +223,7 @@ static void another_library_at_the_same_address_is_another_stack(void **state) {
     native_count = 1;
     uint32_t first = mw_stack_here(false);
     module_here.path = "/usr/lib/libother.so";
-    generation++; // one was unloaded, one loaded
+    mw_generation.present++; // one was unloaded, one loaded
     const struct mw_stack *s = object(mw_stack_here(false), MW_STACK);
     const struct mw_module *module = object((uint32_t)(s->frame[0] >> 32), MW_MODULE);
     assert_string(module->path, "/usr/lib/libother.so");
