@@ -413,7 +413,7 @@ int cmd_doctor(int argc, char **argv) {
     examine_driver();
     examine_limits();
     examine_options();
-    if (argv[optind] && !doctor_program(argv[optind], library))
+    if (argv[optind] && !doctor_program(argv + optind, library))
         return fail(EXIT_NOTHING, "doctor: there is no program %s", argv[optind]);
     return problems() ? EXIT_FINDING : EXIT_OK;
 }

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 //
-// The two halves of `memwatch doctor`: the machine (doctor.c) and a program (doctor_program.c), and
-// how both print: a verdict a line.
+// The parts of `memwatch doctor`: the machine (doctor.c), a program (doctor_program.c), a Python
+// (doctor_python.c), and how all print: a verdict a line.
 #ifndef MEMWATCH_DOCTOR_H
 #define MEMWATCH_DOCTOR_H
 
@@ -24,9 +24,13 @@ __attribute__((format(printf, 1, 2))) void heading(const char *format, ...);
 // the size). The exit status as wait(2) gives it, or -1.
 int capture(char *const argv[], char *out, size_t bytes);
 
-// Tells about a program and, for the dynamic loader, its dependencies. `library` is the path of
-// libmemwatch.so, "" if there is none. False: no such program.
-bool doctor_program(const char *command, const char *library);
+// Tells about a program, argv[0], and, for the dynamic loader, its dependencies. `library` is the
+// path of libmemwatch.so, "" if there is none. False: no such program.
+bool doctor_program(char *const argv[], const char *library);
+
+// If the program is a Python, or needs the library of one, libpython ("" = none), tells what comes
+// of that. `arguments` are the program's own, or NULL where they are not Python's.
+void doctor_python(const char *program, const char *libpython, char *const arguments[]);
 
 // How often tell() was called with PROBLEM.
 unsigned problems(void);

@@ -103,7 +103,7 @@ struct ways {
     struct elf_imports imports;
     char importer[128];
     char dlsym_user[128], get_proc_user[128], dlmopen_user[128], static_runtime[128];
-    char shared_runtime[PATH_MAX];
+    char shared_runtime[PATH_MAX], libpython[PATH_MAX];
 };
 
 static void note_first(char *where, size_t bytes, bool yes, const char *name) {
@@ -119,6 +119,7 @@ static void add_object(struct ways *w, const char *path, const struct elf_facts 
     }
     if (strncmp(name, "libcudart.so", 12) == 0)
         note_first(w->shared_runtime, sizeof w->shared_runtime, true, path);
+    note_first(w->libpython, sizeof w->libpython, strncmp(name, "libpython3", 10) == 0, path);
     note_first(w->static_runtime, sizeof w->static_runtime, f->static_cudart, name);
     note_first(w->dlsym_user, sizeof w->dlsym_user, f->dlsym && f->names_driver, name);
     note_first(w->get_proc_user, sizeof w->get_proc_user, f->names_get_proc, name);
@@ -202,6 +203,11 @@ static void tell_ways(const struct ways *w) {
              w->dlmopen_user);
 }
 
+// By its name, as pyenv's python3 is that is a script.
+static bool starts_python(const char *path) {
+    return strncmp(basename_of(path), "python", 6) == 0;
+}
+
 static void tell_unseen(void) {
     heading("Never seen, whatever the program");
     tell(NOTE,
@@ -214,13 +220,15 @@ static void tell_unseen(void) {
                "that are static, setuid, or for another machine");
 }
 
-bool doctor_program(const char *command, const char *library) {
+bool doctor_program(char *const argv[], const char *library) {
     char path[PATH_MAX], interpreter[PATH_MAX];
-    if (!find_in_path(command, path)) return false;
+    if (!find_in_path(argv[0], path)) return false;
+    char *const *arguments = argv + 1;
     heading("Program %s", path);
     for (int depth = 0; depth < SCRIPT_DEPTH && script_interpreter(path, interpreter); depth++) {
         tell(OK, "a script: %s runs it", interpreter);
         memcpy(path, interpreter, sizeof path);
+        arguments = NULL;
     }
     struct elf_facts program;
     const char *error = elf_facts_read(path, &program);
@@ -231,6 +239,12 @@ bool doctor_program(const char *command, const char *library) {
         add_object(&ways, path, &program);
         add_dependencies(&ways, path, &program);
         tell_ways(&ways);
+        doctor_python(path, ways.libpython, arguments);
+        if (starts_python(argv[0]) && !starts_python(path))
+            tell(NOTE,
+                 "which Python it starts is not known: name that one, as `%s -c \"import sys; "
+                 "print(sys.executable)\"` tells it",
+                 argv[0]);
     }
     elf_facts_free(&program);
     tell_unseen();

@@ -5,7 +5,7 @@ import os
 import re
 import shutil
 import subprocess
-
+import sys
 
 import pytest
 from conftest import DEPS, LIBRARY, MEMWATCH, SANITIZE, SIMGPU
@@ -236,6 +236,112 @@ int main(void) { return dlmopen(LM_ID_NEWLM, "libm.so.6", RTLD_NOW) == 0; }
 """
     code, text = doctor(compile(source, "-ldl"))
     assert any("dlmopen" in line and "program" in line for line in lines(text, "note"))
+
+
+# --- a Python -----------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def environment(tmp_path):
+    """environment(torch's version.py) -> the python of a virtual environment with such a PyTorch"""
+
+    def environment(version_py, home=tmp_path / "environment"):
+        python = home / "bin" / "python"
+        python.parent.mkdir(parents=True)
+        python.symlink_to(os.path.realpath(sys.executable))
+        (home / "pyvenv.cfg").write_text("home = /usr/bin\n")
+        package = home / "lib" / f"python3.{sys.version_info[1]}" / "site-packages" / "torch"
+        package.mkdir(parents=True)
+        (package / "version.py").write_text(version_py)
+        return python
+
+    return environment
+
+
+def test_of_a_python_it_says_whether_its_lines_are_read(doctor, compile):
+    code, text = doctor(os.path.realpath(sys.executable))
+    assert code == 0
+    assert f"Python 3.{sys.version_info[1]}: its lines are read" in text
+    for name, words in (
+        ("python3.7", "Python 3.7: its lines are not read"),
+        ("python3.99", "Python 3.99: its lines are not read"),
+        ("python", "does not tell its version"),
+    ):
+        code, text = doctor(compile(CALLS_NOTHING, name=name))
+        assert code == 0 and any(words in line for line in lines(text, "note")), text
+    code, text = doctor(compile(CALLS_NOTHING, name="trainer"))
+    assert "Python 3" not in text
+
+
+def test_a_program_with_an_interpreter_within_is_told_by_its_library(doctor, compile, tmp_path):
+    library = tmp_path / "libpython3.12.so.1.0"
+    (tmp_path / "python.c").write_text("int Py_IsInitialized(void) { return 0; }")
+    subprocess.run(
+        [*COMPILER, "-shared", "-fPIC", "-o", library, tmp_path / "python.c", f"-Wl,-soname,{library.name}"],
+        check=True,
+    )
+    source = "int Py_IsInitialized(void);\nint main(void) { return Py_IsInitialized(); }"
+    program = compile(source, library, name="embeds")
+    code, text = doctor(program, env={"LD_LIBRARY_PATH": tmp_path})
+    assert "Python 3.12: its lines are read" in text
+
+
+@pytest.mark.parametrize(
+    "version_py, mark, words",
+    [
+        (
+            "__version__ = '2.9.1+cu130'\ncuda: Optional[str] = '13.0'\nhip: Optional[str] = None\n",
+            "ok",
+            "PyTorch 2.9.1+cu130 in {folder}: its tensors are recorded",
+        ),
+        ("__version__ = '1.13.1'\ncuda = None\nhip = '5.2'\n", "ok", "PyTorch 1.13.1 in {folder}"),
+        ("__version__ = '2.9.1+cpu'\ncuda = None\nhip = None\n", "note", "is built for no GPU"),
+        ("__version__ = '1.5.0'\ncuda = '10.1'\n", "note", "1.6 and later are"),
+    ],
+)
+def test_the_pytorch_of_an_environment_is_told(doctor, environment, version_py, mark, words):
+    python = environment(version_py)
+    code, text = doctor(python)
+    folder = next(python.parent.parent.glob("lib/*/site-packages"))
+    assert code == 0
+    assert any(words.format(folder=folder) in line for line in lines(text, mark)), text
+
+
+def test_what_pythonpath_names_comes_before_the_environment(doctor, environment, tmp_path):
+    python = environment("__version__ = '2.9.1'\ncuda = '13.0'\n")
+    (tmp_path / "first" / "torch").mkdir(parents=True)
+    (tmp_path / "first" / "torch" / "version.py").write_text("__version__ = '2.1.0'\ncuda = '12.1'\n")
+    code, text = doctor(python, env={"PYTHONPATH": f"/nowhere:{tmp_path / 'first'}"})
+    assert "PyTorch 2.1.0 in" in text and "2.9.1" not in text
+
+
+@pytest.mark.parametrize(
+    "arguments, missing",
+    [
+        (["train.py"], True),
+        (["-u", "-X", "dev", "-Wignore", "train.py", "--epochs"], True),
+        (["here.py", "train.py"], False),
+        (["-m", "train.py"], False),
+        (["-um", "train.py"], False),
+        (["-c", "train.py"], False),
+        (["-W", "ignore"], False),
+        (["-"], False),
+    ],
+)
+def test_a_script_that_is_not_there_is_a_problem(doctor, tmp_path, arguments, missing):
+    (tmp_path / "here.py").touch()
+    code, text = doctor("--", os.path.realpath(sys.executable), *arguments)
+    assert code == int(missing)
+    assert any("no script train.py" in line for line in lines(text, "PROBLEM")) == missing
+
+
+def test_a_script_that_starts_a_python_leaves_open_which(doctor, tmp_path):
+    script = tmp_path / "python3"
+    script.write_text("#!/bin/sh\nexec /opt/python/bin/python3\n")
+    script.chmod(0o755)
+    code, text = doctor(script, "nowhere.py")
+    assert code == 0
+    assert any("which Python it starts" in line for line in lines(text, "note"))
 
 
 def test_what_is_never_seen_is_said(doctor):
