@@ -106,10 +106,12 @@ static int watch_file(const char *path) {
     return fd;
 }
 
-static void drain(int fd) {
+// Was there something to read?
+static bool drain(int fd) {
     char buffer[4096];
-    while (fd >= 0 && read(fd, buffer, sizeof buffer) > 0) {
-    }
+    bool any = false;
+    while (fd >= 0 && read(fd, buffer, sizeof buffer) > 0) any = true;
+    return any;
 }
 
 // Did the process go on as another program? Its lock on the ledger is gone then, since the
@@ -156,8 +158,8 @@ static enum news wait_for_news(struct monitor *m) {
         drain(m->events);
         enum news news = look(m);
         if (news) return news;
-        if (fds[1].revents || now_ms() >= m->next_report_ms) report_now(m);
-        drain(m->terms);
+        // What was read tells, not what woke us: SIGTERM may have come since.
+        if (drain(m->terms) || now_ms() >= m->next_report_ms) report_now(m);
     }
 }
 

@@ -379,6 +379,23 @@ def test_the_monitor_is_gone_within_a_second_of_the_end(begin):
     assert monitors_of(started.folder) == []
 
 
+def test_each_sigterm_to_the_monitor_makes_a_report_also_when_it_was_just_waking(begin):
+    started = begin()
+    (ledger,) = (started.folder / "ledgers").glob("*.ledger")
+    monitor = watching(started.folder)
+    for i in range(100):
+        os.chmod(ledger, 0o600)  # wakes it
+        end = time.monotonic() + i * 5e-6
+        while time.monotonic() < end:
+            pass
+        os.kill(monitor, signal.SIGTERM)
+        (report,) = wait_for(
+            lambda: list((started.folder / "reports").glob("*.json")), f"report after SIGTERM {i}"
+        )
+        report.unlink()
+    started.process.kill()
+
+
 @pytest.mark.parametrize("before", [0, 1.5])
 def test_a_ledger_that_somebody_took_away_is_in_the_report_all_the_same(begin, before):
     started = begin()
@@ -386,7 +403,7 @@ def test_a_ledger_that_somebody_took_away_is_in_the_report_all_the_same(begin, b
     ledger.unlink()
     time.sleep(before)
     os.kill(watching(started.folder), signal.SIGTERM)
-    interim = wait_for(lambda: list((started.folder / "reports").iterdir()), "report so far")
+    interim = wait_for(lambda: list((started.folder / "reports").glob("*.json")), "report so far")
     assert end_of(load_report(interim[0])) == {"kind": "running"}
     started.process.kill()
     started.process.wait()
