@@ -186,7 +186,8 @@ static struct mw_thread *fresh_block(uint32_t *index, bool *soon) {
     return t;
 }
 
-static struct mw_thread *claim_block(void) {
+struct mw_thread *mw_claim_block(void) {
+    if (exit_key_made && !mw_self.ended) pthread_setspecific(exit_key, &mw_self);
     uint32_t index = 0;
     struct mw_thread *t = NULL;
     mw_self.retry = false;
@@ -230,11 +231,6 @@ MW_STARTUP_CODE void mw_counters_init(void) {
     // no memory for it.
     exit_key_made = pthread_key_create && pthread_setspecific &&
                     pthread_key_create(&exit_key, thread_exits) == 0;
-}
-
-struct mw_thread *mw_claim_block(void) {
-    if (exit_key_made && !mw_self.ended) pthread_setspecific(exit_key, &mw_self);
-    return claim_block();
 }
 
 // Calls before there was a ledger: a program asks for devices and contexts before it allocates.
@@ -300,8 +296,9 @@ static uint32_t hash_cell(uint32_t site, unsigned depth) {
     return (uint32_t)((site + depth) * UINT64_C(0xff51afd7ed558ccd) >> 40);
 }
 
-// This thread's cell for a site; NULL if none can be had (counted).
-static struct mw_cell *find_cell(uint32_t site) {
+// Puts this thread's cell for a site, and the site, into mw_self. False: no cell can be had
+// (counted).
+static bool find_cell(uint32_t site) {
     struct mw_cell_page *page = &mw_thread_block()->cells;
     uint32_t hash = (uint32_t)(site * UINT64_C(0x9e3779b97f4a7c15) >> 32);
     struct mw_cell *c = cell_in(page, site, site);
@@ -319,12 +316,12 @@ static struct mw_cell *find_cell(uint32_t site) {
     }
     if (!c) {
         mw_lost(MW_LOSS_CELLS, 1);
-        return NULL;
+        return false;
     }
     mw_self.cell = c;
     mw_self.site_index = site;
     mw_self.site = mw_site_at(site);
-    return c;
+    return true;
 }
 
 // A thread's cell for a site, if it has one.

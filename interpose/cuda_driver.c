@@ -20,8 +20,8 @@ MW_INLINE void driver_begin(struct mw_call *call, uint16_t api) {
 }
 
 MW_INLINE mwResult driver_end(const struct mw_call *call) {
-    mw_self.driver--;
     if (call->outer) mw_count_call(call->api);
+    mw_self.driver--;
     return call->result;
 }
 

@@ -5,7 +5,7 @@
 // All functions here may be called from any thread at any time once mw_awake() said yes, including
 // from thread-exit destructors; none takes a lock, allocates with malloc, calls the driver or
 // changes errno (they make no system call but when a table grows). Not from signal handlers that
-// interrupt the ledger itself: mw_enter's depth guard keeps those out.
+// interrupt the ledger itself: the depth in mw_self keeps those out.
 #ifndef MEMWATCH_LEDGER_H
 #define MEMWATCH_LEDGER_H
 
@@ -126,12 +126,12 @@ struct mw_birth {
 };
 #define MW_NO_API UINT16_MAX
 
-// What a thread is in the middle of, and what it has at hand for its next event: in one place,
+// What a thread is in the middle of, and what it has at hand for its next event: in one cache line,
 // since at each event it has left the nearest cache. Zero at a thread's start.
 struct mw_self {
-    struct mw_thread *block; // of the ledger of that epoch
-    struct mw_cell *cell;    // the last that was used, of site `site_index`; NULL = none
-    struct mw_site *site;    // that site's entry
+    alignas(64) struct mw_thread *block; // of the ledger of that epoch
+    struct mw_cell *cell; // the last that was used, of site `site_index`; NULL = none
+    struct mw_site *site; // that site's entry
     uint32_t epoch, site_index;
     uint16_t index;  // of the block; 0 = shared
     bool retry;      // block 0 only until this call is done
@@ -143,8 +143,8 @@ struct mw_self {
 };
 extern _Thread_local __attribute__((tls_model("initial-exec"))) struct mw_self mw_self;
 
+struct mw_thread *mw_claim_block(void); // for mw_thread_block alone: gives the thread another one
 // This thread's block, claimed at first use. Never NULL while awake (block 0 in the worst case).
-struct mw_thread *mw_claim_block(void);
 MW_INLINE struct mw_thread *mw_thread_block(void) {
     return mw_likely(mw_self.epoch == mw_ledger_epoch) ? mw_self.block : mw_claim_block();
 }
@@ -155,8 +155,10 @@ void mw_born(const struct mw_birth *birth);     // after a successful allocation
 uint64_t mw_account_live(unsigned account);     // bytes; other threads' events just now aside
 void mw_freed(const struct mw_taken *taken);    // after the real free succeeded
 void mw_put_back(const struct mw_taken *taken); // after the real free failed
-void mw_counters_publish(void);          // a new ledger gets the calls counted before it was made
-void mw_count_call_seldom(unsigned api); // for mw_count_call (shapes.h): whose thread has no block
+void mw_counters_publish(void); // a new ledger gets the calls counted before it was made
+// For mw_count_call (shapes.h), where a thread has no block of its own: before there is a ledger,
+// and where none is to be.
+void mw_count_call_seldom(unsigned api);
 // How many events may be half-booked from here on; 0 = all is settled.
 MW_INLINE void mw_in_flight(unsigned events) {
     struct mw_thread *t = mw_thread_block();

@@ -6,7 +6,8 @@
 #ifndef MEMWATCH_MAP_H
 #define MEMWATCH_MAP_H
 
-#include <stdatomic.h>
+#include "ledger.h"
+
 #include <stdbool.h>
 #include <stdint.h>
 
@@ -17,7 +18,7 @@ struct mw_map_entry {
     _Atomic uint32_t value; // plus 1; 0 = being stored
     uint32_t reserved;
 };
-#define MW_MAP_FIRST 1024u // entries of the first level
+#define MW_MAP_FIRST 1024u // entries of the first level, a power of two
 struct mw_map {
     struct mw_map_entry *level[MW_MAP_LEVELS]; // of MW_MAP_FIRST entries, then twice as many each
     _Atomic uint32_t levels;                   // begun, of which the last may be in the making
@@ -33,26 +34,20 @@ struct mw_map_search {
 // hash: the caller compares and asks again. Any thread, no lock, no system call.
 bool mw_map_find(struct mw_map *map, uint64_t hash, struct mw_map_search *search, uint32_t *value);
 
-// As mw_map_find when it begins, where what is looked for is most likely the first that is found: a
-// program's loop was stored first.
-static inline __attribute__((always_inline)) bool mw_map_find_first(struct mw_map *map,
-                                                                    uint64_t hash,
-                                                                    struct mw_map_search *search,
-                                                                    uint32_t *value) {
+// The first value stored under the hash, for callers to whom the hash says all. Most likely it is
+// the first that is looked at: a program's loop was stored first.
+MW_INLINE bool mw_map_find_one(struct mw_map *map, uint64_t hash, uint32_t *value) {
     struct mw_map_entry *table = __atomic_load_n(&map->level[0], __ATOMIC_ACQUIRE);
-    if (__builtin_expect(table && hash, 1)) {
+    struct mw_map_search search = {0};
+    if (mw_likely(table && hash)) {
         struct mw_map_entry *e = &table[hash % MW_MAP_FIRST];
         // Acquire: what the value refers to was complete before the value was stored.
-        uint32_t stored = atomic_load_explicit(&e->hash, memory_order_relaxed) == hash
-                              ? atomic_load_explicit(&e->value, memory_order_acquire)
-                              : 0;
-        if (__builtin_expect(stored != 0, 1)) {
-            search->probe = 1;
-            *value = stored - 1;
-            return true;
-        }
+        uint32_t stored =
+            mw_get(&e->hash) == hash ? atomic_load_explicit(&e->value, memory_order_acquire) : 0;
+        *value = stored - 1;
+        if (mw_likely(stored)) return true;
     }
-    return mw_map_find(map, hash, search, value);
+    return mw_map_find(map, hash, &search, value);
 }
 
 // Stores a value, beside others of that hash. False: full; then it is not found later, which costs
@@ -68,9 +63,10 @@ void mw_map_reset(struct mw_map *map);
 // Two words as one, in which each bit of both counts. The folded 128-bit product mixes all bits
 // into all, as in wyhash; a plain product leaves the low bits, which choose the entry, to the low
 // bits.
+#define MW_MIX_A UINT64_C(0xa0761d6478bd642f)
+#define MW_MIX_B UINT64_C(0xe7037ed1a0b428db)
 static inline uint64_t mw_mix(uint64_t a, uint64_t b) {
-    unsigned __int128 product =
-        (unsigned __int128)(a ^ UINT64_C(0xa0761d6478bd642f)) * (b ^ UINT64_C(0xe7037ed1a0b428db));
+    unsigned __int128 product = (unsigned __int128)(a ^ MW_MIX_A) * (b ^ MW_MIX_B);
     return (uint64_t)product ^ (uint64_t)(product >> 64);
 }
 

@@ -46,7 +46,7 @@ struct segment {
 // thread changes at every event. Bits of the hash that neither the tag nor the home is made of.
 #define SAMPLING 64u
 
-// What every event reads; and, in a line of its own, what every 64th changes.
+// What every event reads; and, in a line of its own, what every 64th changes. (Hence the padding.)
 static struct { // NOLINT(clang-analyzer-optin.performance.Padding)
     alignas(64) struct segment segment[MAX_SEGMENTS];
     _Atomic uint32_t segment_count;       // stored with release after the segment is filled in
@@ -86,14 +86,14 @@ MW_INLINE uint8_t tag_of(uint64_t hash) {
     return tag < TAG_FIRST ? tag + TAG_FIRST : tag;
 }
 
-// A bucket: its tags, and its records.
-struct bucket {
+// Where a bucket is: its tags, and its records.
+struct bucket_parts {
     struct mw_bucket *tags;
     struct mw_record *slots;
 };
-MW_INLINE struct bucket bucket_at(const struct segment *s, uint32_t bucket) {
-    size_t n = bucket & s->bucket_mask;
-    return (struct bucket){s->buckets + (n << s->spread), s->slots + n * MW_BUCKET_SLOTS};
+MW_INLINE struct bucket_parts bucket_at(const struct segment *s, uint32_t number) {
+    size_t n = number & s->bucket_mask;
+    return (struct bucket_parts){s->buckets + (n << s->spread), s->slots + n * MW_BUCKET_SLOTS};
 }
 
 // A bucket is looked at with one load of all its eight bytes, which is atomic on every machine that
@@ -210,7 +210,7 @@ MW_INLINE bool take_at(const struct position *p, struct mw_taken *out) {
 }
 
 // The record of a key in one bucket, if it is there.
-MW_INLINE bool bucket_find(struct bucket b, uint64_t seen, uint64_t wanted, uint64_t hash,
+MW_INLINE bool bucket_find(struct bucket_parts b, uint64_t seen, uint64_t wanted, uint64_t hash,
                            struct position *out) {
     const uint64_t generation_mask = UINT64_C(0x3ff) << 52;
     for (uint32_t slots = slots_tagged(seen, tag_of(hash)); slots; slots &= slots - 1) {
@@ -239,7 +239,7 @@ MW_INLINE void fill_slot(struct mw_record *r, const struct mw_taken *record) {
 static __attribute__((noinline)) bool find_behind(struct segment *s, uint64_t wanted,
                                                   struct position *out) {
     for (uint32_t probe = 1; probe < PROBES_MAX; probe++) {
-        struct bucket b = bucket_at(s, home_bucket(s, out->hash) + probe);
+        struct bucket_parts b = bucket_at(s, home_bucket(s, out->hash) + probe);
         uint64_t seen = look(b.tags);
         out->probes = probe;
         if (bucket_find(b, seen, wanted, out->hash, out)) return true;
@@ -256,7 +256,7 @@ MW_INLINE bool find(enum mw_class class_, uint64_t key, struct position *out) {
     // Tags and records come from memory or another core side by side, not one after the other. Most
     // keys are in the newest segment, in their home.
     struct segment *s = &table.segment[n - 1];
-    struct bucket b = bucket_at(s, home_bucket(s, hash));
+    struct bucket_parts b = bucket_at(s, home_bucket(s, hash));
     prefetch_to_change(b.tags);
     prefetch_to_change(b.slots);
     prefetch_to_change(b.slots + MW_BUCKET_SLOTS / 2);
@@ -277,7 +277,7 @@ MW_INLINE bool find(enum mw_class class_, uint64_t key, struct position *out) {
 MW_INLINE bool bucket_insert(struct segment *s, uint32_t probe, const struct mw_taken *record,
                              uint64_t hash) {
     uint32_t home = home_bucket(s, hash);
-    struct bucket b = bucket_at(s, home + probe);
+    struct bucket_parts b = bucket_at(s, home + probe);
     for (uint32_t slots = slots_tagged(look(b.tags), TAG_FREE); slots; slots &= slots - 1) {
         unsigned i = first_slot(slots);
         prefetch_to_change(&b.slots[i]);

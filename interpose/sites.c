@@ -30,10 +30,11 @@ static struct mw_place *places;
 // What this thread interned last. Valid for one ledger (`epoch`).
 static _Thread_local __attribute__((tls_model("initial-exec"))) struct {
     uint32_t epoch;
-    uint32_t site, stack, apis; // the site of that stack and those entry points in `account`
+    uint32_t site, stack, apis; // the site of that stack and those entry points in `account`, or
+#define NO_APIS UINT32_MAX      // none
     uint16_t account;
     int16_t account_device; // of `account`
-    uint8_t space;          // of `account`; MW_SPACE_NONE: nothing of the above stands
+    uint8_t space;          // of `account`; MW_SPACE_NONE: neither that nor the site stands
     bool has_place;
     uint16_t place;
     int16_t device;                 // of `place`
@@ -163,6 +164,10 @@ static uint32_t find_site(const struct mw_site *site) {
     return find_site(&rest);
 }
 
+static uint32_t apis_of(const struct mw_birth *b) {
+    return (uint32_t)b->api << 16 | b->driver_api;
+}
+
 // Of an account, or a site, that took what did not fit nothing is remembered: each of its events is
 // counted as a loss.
 static __attribute__((noinline)) uint32_t another_site(const struct mw_birth *b, uint32_t stack) {
@@ -173,16 +178,14 @@ static __attribute__((noinline)) uint32_t another_site(const struct mw_birth *b,
         .api = b->api, .driver_api = b->driver_api, .account = last.account, .stack = stack};
     last.site = find_site(&site);
     last.stack = stack;
-    last.apis = (uint32_t)b->api << 16 | b->driver_api;
+    last.apis = mw_site_at(last.site)->stack == stack ? apis_of(b) : NO_APIS;
     last.account_device = (int16_t)b->device;
-    bool fitted = last.account != MW_ACCOUNTS - 1 && mw_site_at(last.site)->stack == stack;
-    last.space = fitted ? (uint8_t)b->space : MW_SPACE_NONE;
+    last.space = last.account == MW_ACCOUNTS - 1 ? MW_SPACE_NONE : (uint8_t)b->space;
     return last.site;
 }
 
 uint32_t mw_site_of(const struct mw_birth *b, uint32_t stack) {
-    if (mw_likely(last.epoch == mw_ledger_epoch && last.stack == stack &&
-                  last.apis == ((uint32_t)b->api << 16 | b->driver_api) &&
+    if (mw_likely(last.epoch == mw_ledger_epoch && last.stack == stack && last.apis == apis_of(b) &&
                   last.account_device == b->device && last.space == b->space))
         return last.site;
     return another_site(b, stack);
@@ -222,6 +225,11 @@ const struct mw_place *mw_place_at(uint32_t index) {
     return &places[index < PLACES ? index : 0];
 }
 
+static bool is_place(const struct mw_place *p, const struct mw_birth *b) {
+    return p->context == b->context && p->stream == b->stream && p->pool == b->pool &&
+           p->device == b->device;
+}
+
 static uint32_t find_place(const struct mw_birth *b) {
     uint64_t hash = (b->context ^ b->stream * 3 ^ b->pool * 5) + (uint64_t)b->device;
     hash = hash * UINT64_C(0x9e3779b97f4a7c15) >> 32;
@@ -235,8 +243,7 @@ static uint32_t find_place(const struct mw_birth *b) {
             p->stream = b->stream;
             p->pool = b->pool;
             atomic_store_explicit(&p->state, 2, memory_order_release);
-        } else if (state != 2 || p->context != b->context || p->stream != b->stream ||
-                   p->pool != b->pool || p->device != b->device) {
+        } else if (state != 2 || !is_place(p, b)) {
             continue;
         }
         return (uint32_t)(p - places);
@@ -251,7 +258,7 @@ uint32_t mw_place_of(const struct mw_birth *b) {
                   last.pool == b->pool && last.device == b->device))
         return last.place;
     last.place = (uint16_t)find_place(b);
-    last.has_place = true;
+    last.has_place = is_place(mw_place_at(last.place), b); // else the next is counted as lost, too
     last.context = b->context;
     last.stream = b->stream;
     last.pool = b->pool;

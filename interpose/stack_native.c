@@ -85,7 +85,7 @@ void mw_native_closing(void) {
 
 void mw_native_closed(void) {
     if (mw_native_ready) unloads_are_noticed();
-    // None is under way in the child of a thread that forked within one: see mw_native_find.
+    // None is under way in the child of a thread that forked within one: see mw_native_forked.
     if (mw_get(&mw_generation.closing))
         atomic_fetch_sub_explicit(&mw_generation.closing, 1, memory_order_release);
 }
@@ -602,16 +602,15 @@ static int look_for_find_object(struct dl_phdr_info *info, size_t size, void *un
     return found != NULL;
 }
 
+void mw_native_forked(void) {
+    mw_set(&mw_generation.closing, 0);
+    may_iterate = find_object;
+}
+
 void mw_native_find(struct mw_level *level) {
-    static bool again;
     int saved = errno;
     uintptr_t pc[1];
     bool cut;
-    if (again) { // a forked child: what other threads were amid will not go on
-        mw_set(&mw_generation.closing, 0);
-        may_iterate = find_object;
-    }
-    again = true;
     if (!find_object && may_iterate) dl_iterate_phdr(look_for_find_object, NULL);
     mw_native_ready = mw_native_walk(pc, 1, &cut) > 0;
     struct mw_text words = mw_text(level->words, sizeof level->words);

@@ -10,11 +10,12 @@
 #include <stdbool.h>
 #include <stdint.h>
 
-struct mw_level;
-
 // Sees how objects are found here and walks once; says in *level what came of it. Called once a
 // ledger, at wake-up, and in a forked child again. Preserves errno.
 void mw_native_find(struct mw_level *level);
+
+// In a forked child, before anything else: what other threads were amid at the fork will not go on.
+void mw_native_forked(void);
 extern bool mw_native_ready;
 
 // Addresses of the calling thread's frames, innermost first, this library's own left out; at most
@@ -27,14 +28,16 @@ extern bool mw_native_ready;
 // preserved.
 unsigned mw_native_walk(uintptr_t *pc, unsigned limit, bool *cut);
 
+struct mw_generation {
+    _Atomic uint64_t present;
+    _Atomic uint64_t closing; // dlcloses under way
+};
+extern struct mw_generation mw_generation; // for mw_native_generation alone
+uint64_t mw_unsettled_generation(void);    // another one at each call
+
 // What was learnt about an address holds while this stays the same: it changes when objects are
 // unloaded, and at every call while one is just being unloaded. Ask after the walk. (That
 // nothing is loaded at an address may become false without a change.)
-extern struct mw_generation {
-    _Atomic uint64_t present;
-    _Atomic uint64_t closing; // dlcloses under way
-} mw_generation;
-uint64_t mw_unsettled_generation(void);
 MW_INLINE uint64_t mw_native_generation(void) {
     // In this order: whoever sees that a dlclose has ended also sees what it changed.
     if (mw_unlikely(atomic_load_explicit(&mw_generation.closing, memory_order_acquire)))

@@ -83,9 +83,9 @@ MW_INLINE uint32_t looks(const struct mw_python_layout *at, const char *code) {
         lines = (first << 21 | first >> 43) + last_word(data, mw_load_long(table, at->object_size));
     }
     lines += (uint64_t)mw_load_int(code, at->code_first_line) << 40;
-    // Turned by no whole number of bytes, so that a name and a path that differ in the same letters
-    // do not cancel out.
-    return (uint32_t)mw_mix(name ^ (file << 29 | file >> 35), lines);
+    // The path by a product: names and paths differ by few bits, which would make up for one
+    // another in any sum of the two.
+    return (uint32_t)mw_mix(name + file * MW_MIX_A, lines);
 }
 
 // Out of the way of what has a number.
@@ -127,9 +127,11 @@ MW_INLINE uintptr_t instruction(const struct mw_python_layout *at, const char *f
 // never is: all of its code lies before.
 MW_INLINE bool incomplete(const struct mw_python_layout *at, unsigned owner, const char *code,
                           uintptr_t instruction) {
-    return at->minor >= 11 && owner != MW_OWNER_GENERATOR &&
+    return at->minor >= 11 &&
+           mw_unlikely((intptr_t)instruction <
+                       2 * (intptr_t)mw_load_int(code, at->code_first_traceable)) &&
            (at->code_bytecodes == MW_ABSENT || instruction != MW_INSTRUCTION_UNKNOWN) &&
-           (intptr_t)instruction < 2 * (intptr_t)mw_load_int(code, at->code_first_traceable);
+           owner != MW_OWNER_GENERATOR;
 }
 
 // 3.14 marks in the lowest bits of a reference who counts it.

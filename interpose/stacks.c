@@ -26,12 +26,17 @@
 
 static struct mw_stack_options wanted;
 static struct mw_map known; // hash of a raw stack → reference
-// The generation of loaded objects for which the interpreter was found, or for which there was
-// none. In another one it may have been unloaded, and is not asked.
-static _Atomic uint64_t looked_at;
+// The generation of loaded objects for which an interpreter was found that is to be asked, 0 =
+// there is none. In another one it may have been unloaded.
+static _Atomic uint64_t python_at;
 
 static void set_level(enum mw_level_kind kind, enum mw_level_state state) {
     atomic_store_explicit(&mw_ledger->level[kind].state, state, memory_order_release);
+}
+
+// Release: who takes the interpreter for this generation's sees it.
+static void python_is_at(uint64_t now) {
+    atomic_store_explicit(&python_at, mw_python_ready ? now : 0, memory_order_release);
 }
 
 static _Atomic bool looking; // one thread at a time
@@ -42,38 +47,40 @@ void mw_stacks_look(void) {
     int saved = errno;
     uint64_t now = mw_native_generation();
     mw_python_find(&mw_ledger->level[MW_LEVEL_PYTHON]);
-    // Release: who takes the interpreter for this generation's sees it.
-    atomic_store_explicit(&looked_at, now, memory_order_release);
+    python_is_at(now);
     errno = saved;
     atomic_store_explicit(&looking, false, memory_order_release);
 }
 
 // In a forked child nothing is looked for: the lock of the loader's list may have been somebody's
 // at the fork. What the parent found is still there.
-static void begin_python(void) {
-    static bool again;
+static void begin_python(bool again) {
     struct mw_level *level = &mw_ledger->level[MW_LEVEL_PYTHON];
     mw_set(&looking, false);
     if (again)
         mw_python_inherit(level);
     else
         mw_python_find(level);
-    again = true;
-    mw_set(&looked_at, mw_native_generation());
+    python_is_at(mw_native_generation());
 }
 
 void mw_stacks_begin(const struct mw_stack_options *options) {
+    static bool again; // in a forked child
     wanted = *options;
+    if (again) mw_native_forked();
     mw_map_reset(&known);
     if (wanted.python || wanted.native) mw_arena_reset();
     if (wanted.native)
         mw_native_find(&mw_ledger->level[MW_LEVEL_NATIVE]);
     else
         set_level(MW_LEVEL_NATIVE, MW_LEVEL_OFF);
-    if (wanted.python)
-        begin_python();
-    else
+    if (wanted.python) {
+        begin_python(again);
+    } else {
+        mw_set(&python_at, 0);
         set_level(MW_LEVEL_PYTHON, MW_LEVEL_OFF);
+    }
+    again = true;
 }
 
 // ---- describing ------------------------------------------------------------------------------
@@ -160,8 +167,7 @@ static uint64_t hash_walked(const struct walked *w, uint64_t generation) {
 
 // Is there an interpreter to ask, for this generation of loaded objects?
 MW_INLINE bool python_is_here(uint64_t generation) {
-    return wanted.python && mw_likely(mw_python_ready) &&
-           mw_likely(atomic_load_explicit(&looked_at, memory_order_acquire) == generation);
+    return mw_likely(atomic_load_explicit(&python_at, memory_order_acquire) == generation);
 }
 
 bool mw_stacks_python_ends(void) {
@@ -189,9 +195,8 @@ uint32_t mw_stack_here(bool tensor) {
     // Asked again: an unloading may have begun during the walk.
     bool settled = !((generation = mw_native_generation()) & MW_UNSETTLED);
     uint64_t hash = hash_walked(&w, generation);
-    struct mw_map_search search = {0};
     uint32_t stack;
-    if (mw_likely(mw_map_find_first(&known, hash, &search, &stack))) return stack;
+    if (mw_likely(mw_map_find_one(&known, hash, &stack))) return stack;
     stack = describe(&w);
     if (!stack)
         mw_lost(MW_LOSS_STACKS, 1);

@@ -31,11 +31,10 @@ bool mw_stacks_python_ends(void);
 uint32_t mw_stacks_thread_name(void);
 
 // The calling thread's stack: a reference to a struct mw_stack, or MW_NO_STACK. Only while awake
-// and not from a signal handler that interrupts it: the depth in mw_self keeps those out. A
-// stack that was seen before costs the walk and one look-up. Of a tensor's event native frames are
-// left out where there are Python's to tell: there are many such events, and what is native there
-// is the inside of the framework. (On a thread of
-// the backward pass there are none of Python\'s.)
+// and not from a signal handler that interrupts it: the depth in mw_self keeps those out. A stack
+// that was seen before costs the walk and one look-up. Of a tensor's event native frames are left
+// out where there are Python's to tell: there are many such events, and what is native there is the
+// inside of the framework. (On a thread of the backward pass there are none of Python's.)
 uint32_t mw_stack_here(bool tensor);
 
 #endif

@@ -169,7 +169,7 @@ static void end_event(void) {
     mw_self.driver--;
 }
 
-// With what the function was called with, where it was: in registers.
+// The arguments stay in the registers in which the function got them.
 static void record_usage(const void *pointer, int64_t delta, uint64_t allocated, uint64_t reserved,
                          int device, uint16_t api) {
     const struct usage u = {pointer, delta, allocated, reserved, device};
@@ -180,11 +180,11 @@ static void record_usage(const void *pointer, int64_t delta, uint64_t allocated,
         if (mw_likely(d)) keep_totals(d, &u);
         if (delta > 0) {
             struct mw_birth birth = birth_of(&u, api, (uint64_t)delta);
-            mw_born(&birth);
+            mw_born(&birth); // no more in flight behind it
         } else {
             freed(&u);
+            mw_in_flight(0);
         }
-        mw_in_flight(0);
     }
     end_event();
 }

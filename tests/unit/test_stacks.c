@@ -79,6 +79,10 @@ unsigned mw_python_thread_name(char *out, unsigned size) {
     return (unsigned)snprintf(out, size, "%s", "loader");
 }
 
+void mw_native_forked(void) {
+    mw_generation.closing = 0;
+}
+
 void mw_native_find(struct mw_level *level) {
     level->state = MW_LEVEL_LIVE;
     mw_native_ready = true;
