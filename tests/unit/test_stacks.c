@@ -356,6 +356,26 @@ static void eight_threads_store_every_name_whole(void **state) {
     }
 }
 
+// The interpreter might be what is unloaded.
+static void while_a_library_is_being_unloaded_python_is_not_asked(void **state) {
+    (void)state;
+    python(0, 0x1000, 420, 1);
+    mw_generation.closing = 1;
+    assert_int_equal(mw_stack_here(false), MW_NO_STACK);
+    mw_generation.closing = 0;
+    assert_int_not_equal(mw_stack_here(false), MW_NO_STACK);
+}
+
+// The thread that was unloading one is not in the child.
+static void a_forked_child_does_not_wait_for_what_its_parent_was_unloading(void **state) {
+    (void)state;
+    const struct mw_stack_options python_alone = {.python = true, .python_depth = MW_STACK_DEPTH};
+    python(0, 0x1000, 420, 1);
+    mw_generation.closing = 1;
+    mw_stacks_begin(&python_alone);
+    assert_int_not_equal(mw_stack_here(false), MW_NO_STACK);
+}
+
 int main(void) {
 #define TEST(name) cmocka_unit_test_setup(name, fresh)
     const struct CMUnitTest tests[] = {
@@ -372,6 +392,8 @@ int main(void) {
         TEST(a_full_arena_is_counted_and_nothing_breaks),
         TEST(a_chunk_of_the_arena_is_filled_before_the_next_is_begun),
         TEST(eight_threads_store_every_name_whole),
+        TEST(while_a_library_is_being_unloaded_python_is_not_asked),
+        TEST(a_forked_child_does_not_wait_for_what_its_parent_was_unloading),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
