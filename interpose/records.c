@@ -248,20 +248,35 @@ static __attribute__((noinline)) bool find_behind(struct segment *s, uint64_t wa
     return false;
 }
 
-// Fills in *out, where `hash` stands.
-MW_INLINE bool find(enum mw_class class_, uint64_t key, struct position *out) {
-    const uint64_t wanted = mw_commit(MW_LIVE, 0, class_, key), hash = out->hash;
+// Where a search begins: the home of the hash in the newest segment, where most keys are. NULL =
+// there is no segment.
+struct start {
+    struct segment *segment;
+    struct bucket_parts bucket;
+};
+
+// Also starts to load what the search will look at: tags and records come from memory or another
+// core side by side, not one after the other.
+MW_INLINE struct start begin(uint64_t hash) {
+    struct start start = {NULL, {NULL, NULL}};
     uint32_t n = atomic_load_explicit(&table.segment_count, memory_order_acquire);
-    if (mw_unlikely(!n)) return false;
-    // Tags and records come from memory or another core side by side, not one after the other. Most
-    // keys are in the newest segment, in their home.
-    struct segment *s = &table.segment[n - 1];
-    struct bucket_parts b = bucket_at(s, home_bucket(s, hash));
-    prefetch_to_change(b.tags);
-    prefetch_to_change(b.slots);
-    prefetch_to_change(b.slots + MW_BUCKET_SLOTS / 2);
-    for (struct segment *older = table.segment; older < s; older++)
+    if (mw_unlikely(!n)) return start;
+    start.segment = &table.segment[n - 1];
+    start.bucket = bucket_at(start.segment, home_bucket(start.segment, hash));
+    prefetch_to_change(start.bucket.tags);
+    prefetch_to_change(start.bucket.slots);
+    prefetch_to_change(start.bucket.slots + MW_BUCKET_SLOTS / 2);
+    for (const struct segment *older = table.segment; older < start.segment; older++)
         __builtin_prefetch(bucket_at(older, home_bucket(older, hash)).tags);
+    return start;
+}
+
+// Fills in *out, where `hash` stands.
+MW_INLINE bool find(struct start start, enum mw_class class_, uint64_t key, struct position *out) {
+    const uint64_t wanted = mw_commit(MW_LIVE, 0, class_, key), hash = out->hash;
+    struct segment *s = start.segment;
+    struct bucket_parts b = start.bucket;
+    if (mw_unlikely(!s)) return false;
     for (;;) {
         uint64_t seen = look(b.tags);
         out->segment = s;
@@ -274,15 +289,13 @@ MW_INLINE bool find(enum mw_class class_, uint64_t key, struct position *out) {
     }
 }
 
-MW_INLINE bool bucket_insert(struct segment *s, uint32_t probe, const struct mw_taken *record,
-                             uint64_t hash) {
-    uint32_t home = home_bucket(s, hash);
-    struct bucket_parts b = bucket_at(s, home + probe);
+MW_INLINE bool bucket_insert(struct segment *s, struct bucket_parts b, uint32_t probe,
+                             const struct mw_taken *record, uint64_t hash) {
     for (uint32_t slots = slots_tagged(look(b.tags), TAG_FREE); slots; slots &= slots - 1) {
         unsigned i = first_slot(slots);
         prefetch_to_change(&b.slots[i]);
         if (mw_unlikely(!change_tag(&b.tags->tag[i], TAG_FREE, TAG_BUSY))) continue;
-        if (mw_unlikely(probe)) count_overflow(s, home, probe, +1);
+        if (mw_unlikely(probe)) count_overflow(s, home_bucket(s, hash), probe, +1);
         fill_slot(&b.slots[i], record);
         atomic_store_explicit(&b.tags->tag[i], tag_of(hash), memory_order_release);
         return true;
@@ -290,20 +303,16 @@ MW_INLINE bool bucket_insert(struct segment *s, uint32_t probe, const struct mw_
     return false;
 }
 
-bool mw_record_insert(const struct mw_taken *record, struct mw_taken *stale) {
-    uint64_t hash = hash_key(record->class_, record->key);
-    struct position old = {.hash = hash};
-    stale->found = false;
-    while (mw_unlikely(find(record->class_, record->key, &old)) && !take_at(&old, stale)) {
-    }
-    uint32_t n = atomic_load_explicit(&table.segment_count, memory_order_acquire);
-    if (mw_unlikely(is_sampled(hash)) && mw_add(&table.sampled, 1) >= mw_get(&table.sampled_max))
-        grow(n);
+static __attribute__((noinline)) bool insert_anywhere(const struct mw_taken *record,
+                                                      uint64_t hash) {
     for (uint32_t probes = PROBES;;) {
-        n = atomic_load_explicit(&table.segment_count, memory_order_acquire);
+        uint32_t n = atomic_load_explicit(&table.segment_count, memory_order_acquire);
         for (uint32_t probe = 0; probe < probes; probe++)
-            for (uint32_t i = n; i-- > 0;)
-                if (mw_likely(bucket_insert(&table.segment[i], probe, record, hash))) return true;
+            for (uint32_t i = n; i-- > 0;) {
+                struct segment *s = &table.segment[i];
+                struct bucket_parts b = bucket_at(s, home_bucket(s, hash) + probe);
+                if (bucket_insert(s, b, probe, record, hash)) return true;
+            }
         if (grow(n)) continue;
         if (probes == PROBES_MAX) break;
         probes = PROBES_MAX;
@@ -312,13 +321,27 @@ bool mw_record_insert(const struct mw_taken *record, struct mw_taken *stale) {
     return false;
 }
 
+bool mw_record_insert(const struct mw_taken *record, struct mw_taken *stale) {
+    struct position old = {.hash = hash_key(record->class_, record->key)};
+    struct start start = begin(old.hash);
+    stale->found = false;
+    while (mw_unlikely(find(start, record->class_, record->key, &old)) && !take_at(&old, stale))
+        start = begin(old.hash);
+    if (mw_unlikely(is_sampled(old.hash)) &&
+        mw_add(&table.sampled, 1) >= mw_get(&table.sampled_max))
+        grow(mw_get(&table.segment_count));
+    return (mw_likely(start.segment) &&
+            mw_likely(bucket_insert(start.segment, start.bucket, 0, record, old.hash))) ||
+           insert_anywhere(record, old.hash);
+}
+
 bool mw_record_take(enum mw_class class_, uint64_t key, struct mw_taken *out) {
     out->found = false;
     key = mw_fold_key(key);
     struct position at = {.hash = hash_key(class_, key)};
     // A lost race means that another thread took this very record: look again, for there might be
     // a second one of that key when a free was missed.
-    while (find(class_, key, &at))
+    while (find(begin(at.hash), class_, key, &at))
         if (take_at(&at, out)) return true;
     return false;
 }
@@ -327,7 +350,7 @@ bool mw_record_find(enum mw_class class_, uint64_t key, struct mw_taken *out) {
     out->found = false;
     key = mw_fold_key(key);
     struct position at = {.hash = hash_key(class_, key)};
-    while (find(class_, key, &at)) {
+    while (find(begin(at.hash), class_, key, &at)) {
         out->key = key;
         out->class_ = class_;
         load_fields(at.slot, out);
@@ -343,7 +366,7 @@ bool mw_record_refer(enum mw_class class_, uint64_t key, int delta, struct mw_ta
     *ended = false;
     key = mw_fold_key(key);
     struct position at = {.hash = hash_key(class_, key)};
-    while (find(class_, key, &at)) {
+    while (find(begin(at.hash), class_, key, &at)) {
         uint64_t birth = mw_get(&at.slot->birth);
         uint64_t count = birth >> 40;
         if (delta < 0 && count <= 1) {

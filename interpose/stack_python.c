@@ -271,6 +271,11 @@ enum mw_python_phase mw_python_phase(void) {
     return mw_load(p->runtime, p->at.runtime_finalizing) ? MW_PYTHON_ENDS : MW_PYTHON_LIVES;
 }
 
+const uintptr_t *mw_python_end_mark(void) {
+    struct mw_interpreter *p = atomic_load_explicit(&mw_interpreter, memory_order_acquire);
+    return p ? (const uintptr_t *)(p->runtime + p->at.runtime_finalizing) : NULL;
+}
+
 #define DEEPEST 100000u // as far as the outermost frame is looked for
 
 const char *mw_python_outermost(const struct mw_interpreter **out, const char **code) {

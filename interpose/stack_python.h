@@ -65,6 +65,10 @@ unsigned mw_python_walk(struct mw_python_frame *frames, unsigned limit, struct m
 enum mw_python_phase { MW_PYTHON_NONE, MW_PYTHON_LIVES, MW_PYTHON_ENDS };
 enum mw_python_phase mw_python_phase(void);
 
+// A word that is zero unless the phase is MW_PYTHON_ENDS, or MW_PYTHON_NONE again: to ask at every
+// event. Of the interpreter that was found; NULL = none was.
+const uintptr_t *mw_python_end_mark(void);
+
 // What Python calls the calling thread, into out[size], terminated, in UTF-8 and cut at a code
 // point; returns the bytes. 0: none, as for the main thread, for threads that were not started by
 // the threading module, in free-threaded builds, and since 3.14, where the kernel knows the name.

@@ -29,6 +29,7 @@ static struct mw_map known; // hash of a raw stack → reference
 // The generation of loaded objects for which an interpreter was found that is to be asked, 0 =
 // there is none. In another one it may have been unloaded.
 static _Atomic uint64_t python_at;
+static const uintptr_t *python_end; // its mw_python_end_mark, stored before
 
 static void set_level(enum mw_level_kind kind, enum mw_level_state state) {
     atomic_store_explicit(&mw_ledger->level[kind].state, state, memory_order_release);
@@ -36,6 +37,7 @@ static void set_level(enum mw_level_kind kind, enum mw_level_state state) {
 
 // Release: who takes the interpreter for this generation's sees it.
 static void python_is_at(uint64_t now) {
+    __atomic_store_n(&python_end, mw_python_end_mark(), __ATOMIC_RELAXED);
     atomic_store_explicit(&python_at, mw_python_ready ? now : 0, memory_order_release);
 }
 
@@ -171,7 +173,10 @@ MW_INLINE bool python_is_here(uint64_t generation) {
 }
 
 bool mw_stacks_python_ends(void) {
-    return python_is_here(mw_native_generation()) && mw_python_phase() == MW_PYTHON_ENDS;
+    if (!python_is_here(mw_native_generation())) return false;
+    const uintptr_t *end = __atomic_load_n(&python_end, __ATOMIC_RELAXED);
+    return mw_unlikely(end && __atomic_load_n(end, __ATOMIC_RELAXED)) &&
+           mw_python_phase() == MW_PYTHON_ENDS;
 }
 
 uint32_t mw_stacks_thread_name(void) {
@@ -181,6 +186,7 @@ uint32_t mw_stacks_thread_name(void) {
 }
 
 uint32_t mw_stack_here(bool tensor) {
+    if (mw_unlikely(!wanted.python && !wanted.native)) return MW_NO_STACK;
     uintptr_t pc[wanted.native_depth + 1];
     struct walked w = {.pc = pc};
     uint64_t generation = mw_native_generation();

@@ -64,6 +64,10 @@ static enum mw_python_phase python_phase;
 enum mw_python_phase mw_python_phase(void) {
     return python_phase;
 }
+static uintptr_t end_mark;
+const uintptr_t *mw_python_end_mark(void) {
+    return &end_mark;
+}
 
 bool mw_python_describe(const struct mw_python_frame *frame, struct mw_python_place *place) {
     descriptions++;
