@@ -656,9 +656,9 @@ static void moments(unsigned layout) {
     EXPECT(walk(64, 0) == 0, "nothing but a shim");
     push(code_object("/a/main.py", "<module>", 1), 5, 0);
     EXPECT(walk(64, 0) == 1, "running");
-    EXPECT(mw_python_phase() == MW_PYTHON_LIVES, "running");
+    EXPECT(mw_python_phase() == MW_PYTHON_LIVES && !*mw_python_end_mark(), "running");
     put((char *)runtime, p->finalizing, thread);
-    EXPECT(mw_python_phase() == MW_PYTHON_ENDS, "finalizes");
+    EXPECT(mw_python_phase() == MW_PYTHON_ENDS && *mw_python_end_mark(), "finalizes");
     EXPECT(walk(64, 0) == 1, "the thread that finalizes");
     put((char *)runtime, p->finalizing, thread + 8);
     put(thread, CURRENT_FRAME, (void *)16); // freed, and used otherwise

@@ -381,6 +381,20 @@ static void a_forked_child_does_not_wait_for_what_its_parent_was_unloading(void 
     assert_int_not_equal(mw_stack_here(false), MW_NO_STACK);
 }
 
+static void python_ends_while_its_mark_and_its_phase_say_so(void **state) {
+    (void)state;
+    python_phase = MW_PYTHON_ENDS;
+    assert_false(mw_stacks_python_ends());
+    end_mark = 1;
+    assert_true(mw_stacks_python_ends());
+    mw_generation.closing = 1; // it may just be unloaded: the mark is not read
+    assert_false(mw_stacks_python_ends());
+    mw_generation.closing = 0;
+    python_phase = MW_PYTHON_NONE; // it is gone, and left its mark
+    assert_false(mw_stacks_python_ends());
+    end_mark = 0;
+}
+
 int main(void) {
 #define TEST(name) cmocka_unit_test_setup(name, fresh)
     const struct CMUnitTest tests[] = {
@@ -397,6 +411,7 @@ int main(void) {
         TEST(a_full_arena_is_counted_and_nothing_breaks),
         TEST(a_chunk_of_the_arena_is_filled_before_the_next_is_begun),
         TEST(eight_threads_store_every_name_whole),
+        TEST(python_ends_while_its_mark_and_its_phase_say_so),
         TEST(while_a_library_is_being_unloaded_python_is_not_asked),
         TEST(a_forked_child_does_not_wait_for_what_its_parent_was_unloading),
     };
