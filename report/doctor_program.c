@@ -225,8 +225,10 @@ bool doctor_program(char *const argv[], const char *library) {
     if (!find_in_path(argv[0], path)) return false;
     char *const *arguments = argv + 1;
     heading("Program %s", path);
+    char python[PATH_MAX] = ""; // a script of that name, as pyenv's
     for (int depth = 0; depth < SCRIPT_DEPTH && script_interpreter(path, interpreter); depth++) {
         tell(OK, "a script: %s runs it", interpreter);
+        if (starts_python(path)) memcpy(python, path, sizeof python);
         memcpy(path, interpreter, sizeof path);
         arguments = NULL;
     }
@@ -240,11 +242,11 @@ bool doctor_program(char *const argv[], const char *library) {
         add_dependencies(&ways, path, &program);
         tell_ways(&ways);
         doctor_python(path, ways.libpython, arguments);
-        if (starts_python(argv[0]) && !starts_python(path))
+        if (*python && !starts_python(path))
             tell(NOTE,
-                 "which Python it starts is not known: name that one, as `%s -c \"import sys; "
+                 "which Python %s starts is not known: name that one, as `%s -c \"import sys; "
                  "print(sys.executable)\"` tells it",
-                 argv[0]);
+                 python, python);
     }
     elf_facts_free(&program);
     tell_unseen();

@@ -335,6 +335,23 @@ static struct thread_deeds deeds_of(const cJSON *report, const cJSON *thread) {
     return d;
 }
 
+// Threads that ended and hold nothing have no row: others went on with their counters.
+static void print_earlier(FILE *out, const cJSON *threads) {
+    uint64_t count = 0, allocations = 0, frees = 0;
+    const cJSON *thread;
+    cJSON_ArrayForEach(thread, threads) {
+        const cJSON *earlier = json_get(thread, "earlier");
+        count += json_u64(earlier, "threads");
+        allocations += json_u64(earlier, "allocations");
+        frees += json_u64(earlier, "frees");
+    }
+    if (count)
+        fprintf(out,
+                "and %" PRIu64 " that ended and hold%s nothing: %" PRIu64 " allocations, %" PRIu64
+                " frees\n",
+                count, count == 1 ? "s" : "", allocations, frees);
+}
+
 static void print_threads(FILE *out, const cJSON *report) {
     const cJSON *threads = json_get(report, "threads"), *thread;
     const char *kind = json_text(json_get(json_get(report, "process"), "exit"), "kind");
@@ -360,6 +377,7 @@ static void print_threads(FILE *out, const cJSON *report) {
                 json_u64(thread, "live_blocks"), allocations, frees);
     }
     print_rest(out, cJSON_GetArraySize(threads), "thread");
+    print_earlier(out, threads);
 }
 
 static void print_failures(FILE *out, const cJSON *report) {

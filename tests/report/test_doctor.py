@@ -339,9 +339,13 @@ def test_a_script_that_starts_a_python_leaves_open_which(doctor, tmp_path):
     script = tmp_path / "python3"
     script.write_text("#!/bin/sh\nexec /opt/python/bin/python3\n")
     script.chmod(0o755)
-    code, text = doctor(script, "nowhere.py")
-    assert code == 0
-    assert any("which Python it starts" in line for line in lines(text, "note"))
+    train = tmp_path / "train.py"
+    train.write_text("#!/usr/bin/env python3\n")
+    train.chmod(0o755)
+    for program in (script, train):
+        code, text = doctor(program, "nowhere.py", env={"PATH": f"{tmp_path}:{os.environ['PATH']}"})
+        assert code == 0
+        assert any(f"which Python {script} starts" in line for line in lines(text, "note"))
 
 
 def test_what_is_never_seen_is_said(doctor):

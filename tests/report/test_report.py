@@ -206,6 +206,17 @@ def test_by_thread_allocations_are_of_what_is_live_so_without_tensors(ledger, as
     assert re.search(rf" <={allocations} +<={frees}$", row()), row()
 
 
+def test_threads_that_have_no_row_are_told_of(ledger, as_json, memwatch, tmp_path):
+    report = as_json(ledger)
+    assert "that ended and hold" not in as_text(report, memwatch, tmp_path)
+    report["threads"][0]["earlier"] |= {"threads": 1, "allocations": 3, "frees": 3}
+    words = "and 1 that ended and holds nothing: 3 allocations, 3 frees\n"
+    assert words in as_text(report, memwatch, tmp_path)
+    report["threads"][1]["earlier"] |= {"threads": 2, "allocations": 4, "frees": 4}
+    words = "and 3 that ended and hold nothing: 7 allocations, 7 frees\n"
+    assert words in as_text(report, memwatch, tmp_path)
+
+
 @pytest.mark.parametrize("live, first", [(0, "by site"), (1 << 20, "tensors by site")])
 def test_a_table_of_tensors_that_are_gone_does_not_stand_before_live_memory(
     live, first, ledger, as_json, memwatch, tmp_path
