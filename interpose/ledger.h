@@ -141,6 +141,7 @@ struct mw_self {
     uint16_t label;  // row of the runtime call around, + 1; 0 = none
     bool booked;     // a driver event was booked inside the runtime call
 };
+static_assert(sizeof(struct mw_self) == 64, "one cache line");
 extern _Thread_local __attribute__((tls_model("initial-exec"))) struct mw_self mw_self;
 
 struct mw_thread *mw_claim_block(void); // for mw_thread_block alone: gives the thread another one

@@ -28,6 +28,10 @@ int capture(char *const argv[], char *out, size_t bytes);
 // path of libmemwatch.so, "" if there is none. False: no such program.
 bool doctor_program(char *const argv[], const char *library);
 
+// A Python, or its library, by the name that every installation gives it? The X of 3.X into *minor,
+// 0 = the name does not tell.
+bool is_python(const char *path, unsigned *minor);
+
 // If the program is a Python, or needs the library of one, libpython ("" = none), tells what comes
 // of that. `arguments` are the program's own, or NULL where they are not Python's.
 void doctor_python(const char *program, const char *libpython, char *const arguments[]);

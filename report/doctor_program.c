@@ -203,11 +203,6 @@ static void tell_ways(const struct ways *w) {
              w->dlmopen_user);
 }
 
-// By its name, as pyenv's python3 is that is a script.
-static bool starts_python(const char *path) {
-    return strncmp(basename_of(path), "python", 6) == 0;
-}
-
 static void tell_unseen(void) {
     heading("Never seen, whatever the program");
     tell(NOTE,
@@ -226,9 +221,10 @@ bool doctor_program(char *const argv[], const char *library) {
     char *const *arguments = argv + 1;
     heading("Program %s", path);
     char python[PATH_MAX] = ""; // a script of that name, as pyenv's
+    unsigned minor;
     for (int depth = 0; depth < SCRIPT_DEPTH && script_interpreter(path, interpreter); depth++) {
         tell(OK, "a script: %s runs it", interpreter);
-        if (starts_python(path)) memcpy(python, path, sizeof python);
+        if (is_python(path, &minor)) memcpy(python, path, sizeof python);
         memcpy(path, interpreter, sizeof path);
         arguments = NULL;
     }
@@ -242,7 +238,7 @@ bool doctor_program(char *const argv[], const char *library) {
         add_dependencies(&ways, path, &program);
         tell_ways(&ways);
         doctor_python(path, ways.libpython, arguments);
-        if (*python && !starts_python(path))
+        if (*python && !is_python(path, &minor))
             tell(NOTE,
                  "which Python %s starts is not known: name that one, as `%s -c \"import sys; "
                  "print(sys.executable)\"` tells it",

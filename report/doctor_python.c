@@ -15,9 +15,7 @@
 
 // ---- which one ------------------------------------------------------------------------------
 
-// The X of Python 3.X, as every installation puts it into the name of the library or the program;
-// 0 = the name does not tell. False: no Python.
-static bool is_python(const char *path, unsigned *minor) {
+bool is_python(const char *path, unsigned *minor) {
     const char *slash = strrchr(path, '/'), *name = slash ? slash + 1 : path;
     if (strncmp(name, "lib", 3) == 0) name += 3;
     if (strncmp(name, "python", 6) != 0) return false;

@@ -59,8 +59,8 @@ def traces(done):
     while not done.is_set():
         # CPython 3.11 itself goes astray in the frames of a thread that runs on meanwhile: "'code'
         # object has no attribute 'f_lineno'", or a crash in traceback.walk_stack.
-        frames = [sys._getframe()] if sys.version_info[:2] == (3, 11) else sys._current_frames().values()
-        for frame in frames:
+        astray = sys.version_info[:2] == (3, 11)
+        for frame in [sys._getframe()] if astray else sys._current_frames().values():
             traceback.extract_stack(frame)
         time.sleep(0.001)
 
