@@ -38,7 +38,7 @@ static _Atomic uint32_t page_level; // chunks made or in the making
 static _Atomic uint32_t page_end;   // the level that could not be made
 static _Atomic uint32_t pages_used;
 
-static _Atomic bool python_ended; // its end freed something of this ledger
+MW_READ_MOSTLY static _Atomic bool python_ended; // its end freed something of this ledger
 
 _Thread_local __attribute__((tls_model("initial-exec"))) struct mw_self mw_self;
 
@@ -506,7 +506,7 @@ static void tally_lifetime(struct mw_cell *c, const struct mw_taken *t) {
         mw_add(&c->lifetime[i], 1);
 }
 
-static void settle_free(const struct mw_taken *t) {
+MW_HOT static void settle_free(const struct mw_taken *t) {
     uint64_t bytes = mw_taken_bytes(t);
     uint32_t index = mw_taken_site(t), owner = mw_taken_thread(t);
     struct mw_thread *block = mw_thread_block();
@@ -563,7 +563,7 @@ static uint32_t stack_of(const struct mw_birth *b) {
     return mw_stack_here(b->space == MW_SPACE_TENSOR);
 }
 
-void mw_born(const struct mw_birth *b) {
+MW_HOT void mw_born(const struct mw_birth *b) {
     struct mw_thread *block = mw_thread_block();
     uint32_t index = mw_site_of(b, stack_of(b)), place = mw_place_of(b);
     uint64_t bytes = b->bytes < MW_MAX_BYTES ? b->bytes : MW_MAX_BYTES;
@@ -599,7 +599,7 @@ void mw_born(const struct mw_birth *b) {
     mw_in_flight(0);
 }
 
-void mw_freed(const struct mw_taken *taken) {
+MW_HOT void mw_freed(const struct mw_taken *taken) {
     if (taken->found) settle_free(taken);
 }
 

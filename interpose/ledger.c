@@ -22,19 +22,19 @@
 #define FIRST_SLOTS (64u * 1024)
 #define MIB         (UINT64_C(1) << 20)
 
-MW_STARTUP struct mw_header *mw_ledger;
-uint32_t mw_ledger_epoch;
+MW_READ_MOSTLY struct mw_header *mw_ledger;
+MW_READ_MOSTLY uint32_t mw_ledger_epoch;
 
 static int ledger_fd = -1;
 static dev_t ledger_device; // with ledger_inode: which file that was
 static ino_t ledger_inode;
 static uint64_t reserved_bytes; // of address space
-static uint64_t time_zero_ns;
+MW_READ_MOSTLY static uint64_t time_zero_ns;
 static _Atomic uint32_t chunk_claims;
 // The header's file_bytes, out of reach of whoever writes into the file: pointers come of it.
 static _Atomic uint64_t used_bytes;
 
-uint64_t mw_now_ns(void) {
+MW_HOT uint64_t mw_now_ns(void) {
     struct timespec t;
     clock_gettime(CLOCK_MONOTONIC_COARSE, &t);
     uint64_t now = (uint64_t)t.tv_sec * 1000000000u + (uint64_t)t.tv_nsec;

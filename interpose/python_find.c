@@ -16,7 +16,7 @@
 
 static_assert(sizeof(void *) == 8, "the offsets are those of 64-bit builds");
 
-struct mw_interpreter *_Atomic mw_interpreter;
+MW_READ_MOSTLY struct mw_interpreter *_Atomic mw_interpreter;
 bool mw_python_ready;
 
 // ---- symbols ---------------------------------------------------------------------------------

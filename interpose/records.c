@@ -47,12 +47,13 @@ struct segment {
 #define SAMPLING 64u
 
 // What every event reads; and, in a line of its own, what every 64th changes. (Hence the padding.)
-static struct { // NOLINT(clang-analyzer-optin.performance.Padding)
-    alignas(64) struct segment segment[MAX_SEGMENTS];
-    _Atomic uint32_t segment_count;       // stored with release after the segment is filled in
-    _Atomic uint32_t growing;             // the number of segments for which growth was begun
-    _Atomic uint32_t sampled_max;         // from so many on the table grows
-    alignas(64) _Atomic uint32_t sampled; // live records of sampled keys
+MW_READ_MOSTLY static struct { // NOLINT(clang-analyzer-optin.performance.Padding)
+    // NULL = none yet. Stored with release after the segment is filled in.
+    alignas(64) struct segment *_Atomic newest;
+    _Atomic uint32_t growing;     // the number of segments for which growth was begun
+    _Atomic uint32_t sampled_max; // from so many on the table grows
+    alignas(32) struct segment segment[MAX_SEGMENTS]; // (one of them does not cross lines)
+    alignas(64) _Atomic uint32_t sampled;             // live records of sampled keys
 } table;
 
 // Brings a line that is about to be changed, in one trip: a load would bring it shared, and the
@@ -64,6 +65,11 @@ MW_INLINE void prefetch_to_change(const void *line) {
 #else
     __builtin_prefetch(line, 1);
 #endif
+}
+
+static uint32_t segment_count(void) {
+    const struct segment *newest = atomic_load_explicit(&table.newest, memory_order_acquire);
+    return newest ? (uint32_t)(newest - table.segment) + 1 : 0;
 }
 
 MW_INLINE bool is_sampled(uint64_t hash) {
@@ -130,7 +136,7 @@ static uint32_t spread_of(uint32_t slots) {
 }
 
 bool mw_records_open(void *memory, uint32_t slots) {
-    uint32_t n = mw_get(&table.segment_count);
+    uint32_t n = segment_count();
     if (n == MAX_SEGMENTS) return false;
     uint32_t buckets = slots / MW_BUCKET_SLOTS;
     struct segment *s = &table.segment[n];
@@ -141,12 +147,12 @@ bool mw_records_open(void *memory, uint32_t slots) {
     s->shift = (uint32_t)__builtin_clz(buckets) + 33;
     mw_set(&table.growing, n + 1);
     mw_add(&table.sampled_max, slots / SAMPLING * LOAD_PERCENT / 100);
-    atomic_store_explicit(&table.segment_count, n + 1, memory_order_release);
+    atomic_store_explicit(&table.newest, s, memory_order_release);
     return true;
 }
 
 void mw_records_reset(void) {
-    mw_set(&table.segment_count, 0);
+    mw_set(&table.newest, NULL);
     mw_set(&table.growing, 0);
     mw_set(&table.sampled, 0);
     mw_set(&table.sampled_max, 0);
@@ -164,7 +170,7 @@ static bool grow(uint32_t seen) {
     uint32_t expected = seen;
     if (seen >= MAX_SEGMENTS) return false;
     if (!atomic_compare_exchange_strong(&table.growing, &expected, seen + 1))
-        return mw_get(&table.segment_count) > seen;
+        return segment_count() > seen;
     uint32_t slots = seen < 2 ? FIRST_SLOTS : FIRST_SLOTS << (seen - 1);
     void *memory = mw_ledger_grow(MW_CHUNK_RECORDS, slots, mw_records_bytes(slots));
     return memory && mw_records_open(memory, slots);
@@ -259,9 +265,8 @@ struct start {
 // core side by side, not one after the other.
 MW_INLINE struct start begin(uint64_t hash) {
     struct start start = {NULL, {NULL, NULL}};
-    uint32_t n = atomic_load_explicit(&table.segment_count, memory_order_acquire);
-    if (mw_unlikely(!n)) return start;
-    start.segment = &table.segment[n - 1];
+    start.segment = atomic_load_explicit(&table.newest, memory_order_acquire);
+    if (mw_unlikely(!start.segment)) return start;
     start.bucket = bucket_at(start.segment, home_bucket(start.segment, hash));
     prefetch_to_change(start.bucket.tags);
     prefetch_to_change(start.bucket.slots);
@@ -306,7 +311,7 @@ MW_INLINE bool bucket_insert(struct segment *s, struct bucket_parts b, uint32_t 
 static __attribute__((noinline)) bool insert_anywhere(const struct mw_taken *record,
                                                       uint64_t hash) {
     for (uint32_t probes = PROBES;;) {
-        uint32_t n = atomic_load_explicit(&table.segment_count, memory_order_acquire);
+        uint32_t n = segment_count();
         for (uint32_t probe = 0; probe < probes; probe++)
             for (uint32_t i = n; i-- > 0;) {
                 struct segment *s = &table.segment[i];
@@ -321,7 +326,7 @@ static __attribute__((noinline)) bool insert_anywhere(const struct mw_taken *rec
     return false;
 }
 
-bool mw_record_insert(const struct mw_taken *record, struct mw_taken *stale) {
+MW_HOT bool mw_record_insert(const struct mw_taken *record, struct mw_taken *stale) {
     struct position old = {.hash = hash_key(record->class_, record->key)};
     struct start start = begin(old.hash);
     stale->found = false;
@@ -329,13 +334,13 @@ bool mw_record_insert(const struct mw_taken *record, struct mw_taken *stale) {
         start = begin(old.hash);
     if (mw_unlikely(is_sampled(old.hash)) &&
         mw_add(&table.sampled, 1) >= mw_get(&table.sampled_max))
-        grow(mw_get(&table.segment_count));
+        grow(segment_count());
     return (mw_likely(start.segment) &&
             mw_likely(bucket_insert(start.segment, start.bucket, 0, record, old.hash))) ||
            insert_anywhere(record, old.hash);
 }
 
-bool mw_record_take(enum mw_class class_, uint64_t key, struct mw_taken *out) {
+MW_HOT bool mw_record_take(enum mw_class class_, uint64_t key, struct mw_taken *out) {
     out->found = false;
     key = mw_fold_key(key);
     struct position at = {.hash = hash_key(class_, key)};
@@ -387,7 +392,7 @@ bool mw_record_refer(enum mw_class class_, uint64_t key, int delta, struct mw_ta
 
 void mw_records_take_all(bool (*match)(const struct mw_taken *, void *),
                          void (*each)(const struct mw_taken *), void *context) {
-    uint32_t n = atomic_load_explicit(&table.segment_count, memory_order_acquire);
+    uint32_t n = segment_count();
     for (uint32_t k = 0; k < n; k++) {
         struct segment *s = &table.segment[k];
         uint32_t slots = (s->bucket_mask + 1) * MW_BUCKET_SLOTS;

@@ -10,7 +10,7 @@
 
 // ---- taking out and settling -----------------------------------------------------------------
 
-void mw_take(struct mw_call *call, enum mw_class class_, uint64_t key) {
+MW_HOT void mw_take(struct mw_call *call, enum mw_class class_, uint64_t key) {
     if (!call->outer || !key) return;
     call->pending = true;
     call->key = key;
@@ -42,7 +42,7 @@ static struct mw_birth failed_free(const struct mw_call *call) {
                              .driver_api = call->api};
 }
 
-void mw_settle(struct mw_call *call) {
+MW_HOT void mw_settle(struct mw_call *call) {
     struct mw_taken unused;
     bool ended;
     if (!call->pending || !mw_awake()) return;
@@ -67,7 +67,7 @@ void mw_settle(struct mw_call *call) {
 
 // ---- allocations -----------------------------------------------------------------------------
 
-void mw_allocated(struct mw_call *call, struct mw_birth *birth) {
+MW_HOT void mw_allocated(struct mw_call *call, struct mw_birth *birth) {
     if (!call->outer) return;
     if (call->result == MW_DEINITIALIZED || !(mw_awake() || mw_wake())) return;
     uint16_t label = mw_self.label;

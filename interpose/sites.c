@@ -184,7 +184,7 @@ static __attribute__((noinline)) uint32_t another_site(const struct mw_birth *b,
     return last.site;
 }
 
-uint32_t mw_site_of(const struct mw_birth *b, uint32_t stack) {
+MW_HOT uint32_t mw_site_of(const struct mw_birth *b, uint32_t stack) {
     if (mw_likely(last.epoch == mw_ledger_epoch && last.stack == stack && last.apis == apis_of(b) &&
                   last.account_device == b->device && last.space == b->space))
         return last.site;
@@ -252,7 +252,7 @@ static uint32_t find_place(const struct mw_birth *b) {
     return 0;
 }
 
-uint32_t mw_place_of(const struct mw_birth *b) {
+MW_HOT uint32_t mw_place_of(const struct mw_birth *b) {
     if (mw_unlikely(last.epoch != mw_ledger_epoch)) remember_this_ledger();
     if (mw_likely(last.has_place && last.context == b->context && last.stream == b->stream &&
                   last.pool == b->pool && last.device == b->device))

@@ -47,11 +47,11 @@
 #include <sys/syscall.h>
 #include <unistd.h>
 
-bool mw_native_ready;
+MW_READ_MOSTLY bool mw_native_ready;
 
 // ---- generations -----------------------------------------------------------------------------
 
-struct mw_generation mw_generation = {.present = 1};
+MW_READ_MOSTLY struct mw_generation mw_generation = {.present = 1};
 static _Atomic uint64_t unloaded; // objects, ever, when they were last counted
 static _Atomic uint64_t asked;    // while there was no generation
 
@@ -541,7 +541,7 @@ struct walk {
     bool astray; // it did not end where the code says that a stack ends
 };
 
-static void walk_from(struct frame f, struct walk *w) {
+MW_HOT static void walk_from(struct frame f, struct walk *w) {
     uint64_t now = mw_native_generation();
     unsigned count = 0;
     bool guessed = false;
@@ -573,7 +573,7 @@ static void walk_from(struct frame f, struct walk *w) {
     }
 }
 
-unsigned mw_native_walk(uintptr_t *pc, unsigned limit, bool *cut) {
+MW_HOT unsigned mw_native_walk(uintptr_t *pc, unsigned limit, bool *cut) {
     struct frame f = {.lr = 0};
 #ifdef __x86_64__
     __asm__ volatile("mov %%rbp, %0\n\tmov %%rsp, %1\n\tlea 0(%%rip), %2"

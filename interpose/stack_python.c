@@ -208,8 +208,9 @@ MW_INLINE unsigned walk(const struct mw_python_layout *at, const char *thread,
 // of interpreter that tells them by itself, with what is the same in all of the kind; each of them
 // once with nothing to be kept, which is how nearly all walks are.
 #define WALK(name, ...)                                                                            \
-    static unsigned name(const struct mw_python_layout *told, const char *thread,                  \
-                         struct mw_python_frame *frames, unsigned limit, struct mw_walk *out) {    \
+    MW_HOT static unsigned name(const struct mw_python_layout *told, const char *thread,           \
+                                struct mw_python_frame *frames, unsigned limit,                    \
+                                struct mw_walk *out) {                                             \
         struct mw_python_layout at = *told;                                                        \
         __VA_ARGS__;                                                                               \
         return frames ? walk(&at, thread, frames, limit, out)                                      \
@@ -253,7 +254,8 @@ MW_INLINE const char *good_thread_state(struct mw_interpreter *p) {
     return thread;
 }
 
-unsigned mw_python_walk(struct mw_python_frame *frames, unsigned limit, struct mw_walk *out) {
+MW_HOT unsigned mw_python_walk(struct mw_python_frame *frames, unsigned limit,
+                               struct mw_walk *out) {
     struct mw_interpreter *p = atomic_load_explicit(&mw_interpreter, memory_order_acquire);
     const char *thread = good_thread_state(p);
     if (!thread) return 0;

@@ -24,12 +24,12 @@
 #include <errno.h>
 #include <string.h>
 
-static struct mw_stack_options wanted;
-static struct mw_map known; // hash of a raw stack → reference
+MW_READ_MOSTLY static struct mw_stack_options wanted;
+MW_READ_MOSTLY static struct mw_map known; // hash of a raw stack → reference
 // The generation of loaded objects for which an interpreter was found that is to be asked, 0 =
 // there is none. In another one it may have been unloaded.
-static _Atomic uint64_t python_at;
-static const uintptr_t *python_end; // its mw_python_end_mark, stored before
+MW_READ_MOSTLY static _Atomic uint64_t python_at;
+MW_READ_MOSTLY static const uintptr_t *python_end; // its mw_python_end_mark, stored before
 
 static void set_level(enum mw_level_kind kind, enum mw_level_state state) {
     atomic_store_explicit(&mw_ledger->level[kind].state, state, memory_order_release);
@@ -172,7 +172,7 @@ MW_INLINE bool python_is_here(uint64_t generation) {
     return mw_likely(atomic_load_explicit(&python_at, memory_order_acquire) == generation);
 }
 
-bool mw_stacks_python_ends(void) {
+MW_HOT bool mw_stacks_python_ends(void) {
     if (!python_is_here(mw_native_generation())) return false;
     const uintptr_t *end = __atomic_load_n(&python_end, __ATOMIC_RELAXED);
     return mw_unlikely(end && __atomic_load_n(end, __ATOMIC_RELAXED)) &&
@@ -185,7 +185,7 @@ uint32_t mw_stacks_thread_name(void) {
     return mw_intern_string(name, mw_python_thread_name(name, sizeof name));
 }
 
-uint32_t mw_stack_here(bool tensor) {
+MW_HOT uint32_t mw_stack_here(bool tensor) {
     if (mw_unlikely(!wanted.python && !wanted.native)) return MW_NO_STACK;
     uintptr_t pc[wanted.native_depth + 1];
     struct walked w = {.pc = pc};

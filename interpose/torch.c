@@ -29,7 +29,7 @@
 
 #define MW_NO_TOTAL UINT64_MAX
 
-static struct mw_torch *ledger; // torch's part of the file; NULL = none
+MW_READ_MOSTLY static struct mw_torch *ledger; // torch's part of the file; NULL = none
 
 // ---- the ledger's part -----------------------------------------------------------------------
 
@@ -60,7 +60,7 @@ void mw_torch_publish(void) {
 // MEMWATCH_TENSORS, which an event needs to know before the options are read: an event that nobody
 // wants must not wake us.
 static enum mw_tensors tensors(void) {
-    static _Atomic int known = -1;
+    MW_READ_MOSTLY static _Atomic int known = -1;
     int answer = mw_get(&known);
     if (mw_unlikely(answer < 0)) mw_set(&known, answer = mw_option_tensors());
     return (enum mw_tensors)answer;
@@ -170,8 +170,8 @@ static void end_event(void) {
 }
 
 // The arguments stay in the registers in which the function got them.
-static void record_usage(const void *pointer, int64_t delta, uint64_t allocated, uint64_t reserved,
-                         int device, uint16_t api) {
+MW_HOT static void record_usage(const void *pointer, int64_t delta, uint64_t allocated,
+                                uint64_t reserved, int device, uint16_t api) {
     const struct usage u = {pointer, delta, allocated, reserved, device};
     if (!delta || !(mw_awake() || (delta > 0 && mw_wake()))) return;
     if (begin_event(api)) {
@@ -233,7 +233,7 @@ static void record_refusal(const struct usage *u, uint16_t api, uint16_t site_ap
     if (u.device != UNWANTED) record_refusal(&u, api, MW_API_##site)
 
 #define TORCH(symbol, name, since, parameters, arguments, event)                                   \
-    EXPORTED void symbol parameters {                                                              \
+    EXPORTED MW_HOT void symbol parameters {                                                       \
         const uint16_t api = MW_API_##symbol;                                                      \
         void *real = mw_torch_original_of(api);                                                    \
         if (mw_likely(real)) ((void(*) parameters)real) arguments;                                 \

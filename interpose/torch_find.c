@@ -31,7 +31,7 @@ static const char symbols[ROWS][56] = {
 #undef TORCH
 };
 
-mw_pointer mw_torch_original[ROWS];
+MW_READ_MOSTLY mw_pointer mw_torch_original[ROWS];
 static _Atomic bool asked; // at an event, whether a function is there that the doors did not notice
 
 // What was last seen, for the ledger.

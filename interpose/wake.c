@@ -61,7 +61,7 @@
 
 // Off until the constructor ran, and for good if it cannot; then inert until the first mw_wake.
 MW_STARTUP static _Atomic uint32_t word_before_wake = MW_OFF;
-MW_STARTUP _Atomic uint32_t *mw_wake_word = &word_before_wake;
+MW_READ_MOSTLY _Atomic uint32_t *mw_wake_word = &word_before_wake;
 
 static void start(void);
 
