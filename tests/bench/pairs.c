@@ -8,6 +8,7 @@
 // DOOR     how the program came by the watched functions: symbol, dlsym, getproc; bare is the
 //          driver's own once more; malloc compares malloc with the C library's own
 // KIND     own      each thread frees what it allocated
+//          cold     the same, and the entry of the victim in the thread's list comes from memory
 //          cross    each block is freed by the other thread
 //          unknown  frees of what was never allocated: before and after PAIRS pairs
 //          count    through DOOR alone, untimed: for counting instructions
@@ -34,6 +35,7 @@
 #include <unistd.h>
 
 enum { MAX_THREADS = 8, MAX_REPEATS = 64, BATCH = 512, BATCHES = 8, UNKNOWN_FREES = 200000 };
+enum { AHEAD = 16 }; // a power of two
 enum side { BARE, WATCHED, SIDES };
 
 struct functions {
@@ -45,7 +47,7 @@ extern const struct functions nulldriver_bare;
 static struct functions functions[SIDES];
 static const char *kind;
 static unsigned threads, repeats;
-static bool deep;
+static bool deep, cold;
 static size_t live, pairs;
 static pthread_barrier_t everybody;
 
@@ -61,6 +63,8 @@ struct worker {
     unsigned index;
     uint64_t random;
     CUdeviceptr *blocks[SIDES];
+    CUdeviceptr *victims[SIDES][AHEAD]; // the next ones, in a ring
+    unsigned next;                      // in that
     size_t count;
     struct mailbox mailbox;
     double waited; // for the partner, in this turn
@@ -136,8 +140,14 @@ static inline uint64_t next_random(struct worker *w) {
     return w->random;
 }
 
-static inline CUdeviceptr *victim(struct worker *w, enum side side, uint64_t random) {
-    return &w->blocks[side][(random >> 32) * w->count >> 32];
+// Victims are chosen some pairs ahead, and their entries in the list fetched. A list of a million
+// does not fit a cache; the bare driver, which waits for nothing, lets the processor fetch many
+// entries at once, and what watches it does not, so that misses of ours would be told as its cost.
+static inline CUdeviceptr *next_victim(struct worker *w, enum side side, uint64_t random) {
+    CUdeviceptr **next = &w->victims[side][w->next++ % AHEAD], *victim = *next;
+    *next = &w->blocks[side][(random >> 32) * w->count >> 32];
+    if (!cold) __builtin_prefetch(*next, 1);
+    return victim;
 }
 
 static inline size_t some_size(uint64_t random) {
@@ -148,7 +158,7 @@ static void churn_own(struct worker *w, enum side side, size_t n) {
     struct functions f = functions[side];
     while (n--) {
         uint64_t random = next_random(w);
-        CUdeviceptr *block = victim(w, side, random);
+        CUdeviceptr *block = next_victim(w, side, random);
         f.release(*block);
         f.alloc(block, some_size(random));
     }
@@ -183,7 +193,7 @@ static void churn_cross(struct worker *w, enum side side, size_t n) {
         uint64_t at = atomic_load_explicit(&mine->filled, memory_order_relaxed);
         for (size_t i = 0; i < BATCH; i++) {
             uint64_t random = next_random(w);
-            CUdeviceptr *block = victim(w, side, random);
+            CUdeviceptr *block = next_victim(w, side, random);
             mine->batch[at % BATCHES][i] = *block;
             f.alloc(block, some_size(random));
         }
@@ -263,6 +273,7 @@ static void prepare(struct worker *w) {
         if (!w->blocks[side]) fail("no memory for the list of blocks");
         for (size_t i = 0; i < w->count; i++)
             functions[side].alloc(&w->blocks[side][i], some_size(next_random(w)));
+        for (unsigned i = 0; i < AHEAD; i++) next_victim(w, side, next_random(w));
     }
 }
 
@@ -370,7 +381,8 @@ int main(int argc, char **argv) {
     repeats = (unsigned)atoi(argv[6]);
     choose_functions(argv[1]);
     begin();
-    if (!strcmp(kind, "own") || !strcmp(kind, "cross")) {
+    cold = !strcmp(kind, "cold");
+    if (!strcmp(kind, "own") || cold || !strcmp(kind, "cross")) {
         measure_pairs();
     } else if (!strcmp(kind, "unknown")) {
         measure_unknown();
