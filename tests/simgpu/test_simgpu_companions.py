@@ -11,7 +11,9 @@ import pytest
 
 import conftest
 
-GENERATE = conftest.ROOT / "tests" / "simgpu" / "companions" / "generate.py"
+SIMGPU = conftest.BUILD / "simgpu"
+GENERATE = [sys.executable, conftest.ROOT / "tests" / "simgpu" / "companions" / "generate.py",
+            "--runtime", SIMGPU / "libcudart_static.a"]
 
 # What a framework's binary imports, by companion; the version is that of the real symbols.
 IMPORTS = {
@@ -64,7 +66,7 @@ def companions(tmp_path_factory):
     info.mkdir()
     (info / "METADATA").write_text(METADATA)
     (info / "RECORD").write_text("framework.so,,\n")
-    subprocess.run([sys.executable, GENERATE, "--output", folder / "made", "framework"], check=True,
+    subprocess.run([*GENERATE, "--output", folder / "made", "framework"], check=True,
                    env={**os.environ, "PYTHONPATH": str(folder / "site")})
     return folder / "made"
 
@@ -135,11 +137,41 @@ def test_behaviours_are_those_of_the_table(companions):
     assert nvrtc.nvrtcDestroyProgram(ctypes.byref(program)) == 0 and program.value is None
 
 
+TAKING = """
+import ctypes, sys
+sys.path.insert(0, sys.argv[1])
+import books
+
+def live():
+    return books.read(sys.argv[2])[0, "device"]["live"] >> 20
+
+cublas = ctypes.CDLL(sys.argv[3])
+handles = [ctypes.c_void_p(), ctypes.c_void_p()]
+answers = [cublas.cublasCreate_v2(ctypes.byref(handle)) for handle in handles]
+seen = [live()]
+for handle in handles:
+    answers.append(cublas.cublasDestroy_v2(handle))
+    seen.append(live())
+print(answers, seen)
+"""
+
+
+def test_a_handle_takes_memory_of_the_device_by_a_runtime_inside_the_library(companions, tmp_path):
+    cublas = companions / "libcublas.so.13"
+    needs = subprocess.check_output(["readelf", "-d", cublas], text=True)
+    assert "libcuda" not in needs, "its runtime is to be its own"
+    done = subprocess.run(
+        [sys.executable, "-c", TAKING, conftest.ROOT / "tests" / "simgpu", tmp_path / "books", cublas],
+        env={**os.environ, "LD_LIBRARY_PATH": str(SIMGPU), "SIMGPU_BOOKS": str(tmp_path / "books")},
+        capture_output=True, text=True)
+    assert done.stdout == "[0, 0, 0, 0] [8, 4, 0]\n", done.stderr
+
+
 def test_a_package_without_companions_is_a_mistake(companions, tmp_path):
-    done = subprocess.run([sys.executable, GENERATE, "--output", tmp_path / "made", "pytest"],
+    done = subprocess.run([*GENERATE, "--output", tmp_path / "made", "pytest"],
                           capture_output=True, text=True)
     assert done.returncode == 1 and done.stderr.count("\n") == 1
     assert "pytest needs no library of behaviours.def" in done.stderr
-    missing = subprocess.run([sys.executable, GENERATE, "--output", tmp_path / "made", "no-such-package"],
+    missing = subprocess.run([*GENERATE, "--output", tmp_path / "made", "no-such-package"],
                              capture_output=True, text=True)
     assert missing.returncode == 1 and "no-such-package is not installed" in missing.stderr

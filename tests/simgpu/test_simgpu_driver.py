@@ -113,6 +113,12 @@ def test_memory_info_lies_on_demand(run):
     assert printed.split() == [str(3 << 30)] * 2
 
 
+def test_a_context_takes_memory_of_its_own_on_demand(run):
+    printed, read = run("context_memory", SIMGPU_MEMORY="250M", SIMGPU_CONTEXT="100M")
+    assert printed.split() == ["150", "50", "2", "150"]
+    assert counts(read()[0, "device"]) == (0, 0, 0), "it is no allocation of the program's"
+
+
 def test_calls_after_exit_began_are_refused_on_demand(run):
     assert run("after_exit_began", SIMGPU_DEINIT="1")[0].split() == ["4"]
     assert run("after_exit_began")[0].split() == ["0"]
@@ -124,6 +130,7 @@ def test_calls_after_exit_began_are_refused_on_demand(run):
     ("SIMGPU_FAULT", "cuNoSuchThing:1"),
     ("SIMGPU_SLOW", "cuMemAlloc:soon"),
     ("SIMGPU_MEMORY", "12Q"),
+    ("SIMGPU_CONTEXT", "much"),
     ("SIMGPU_DEVICES", "65"),
     ("SIMGPU_LIE", "used=1"),
     ("SIMGPU_BOOKS", "/nonexistent/books"),

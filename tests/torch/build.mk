@@ -31,7 +31,8 @@ $(TORCH_ENV)/ready: tests/torch/environment tests/torch/requirements.txt
 $(TORCH_ENV)/triton: $(TORCH_ENV)/ready
 	@tests/torch/environment $(TORCH_ENV) $(TORCH_VERSION) triton
 
-$(TORCH_COMPANIONS)/built: $(TORCH_ENV)/ready $(wildcard $(COMPANIONS_SRC)/*)
+$(TORCH_COMPANIONS)/built: $(TORCH_ENV)/ready $(wildcard $(COMPANIONS_SRC)/*) $(B)/simgpu/libcudart_static.a
 	@rm -rf $(@D)
-	$(TORCH_ENV)/bin/python $(COMPANIONS_SRC)/generate.py --cc '$(CC)' --output $(@D) torch
+	$(TORCH_ENV)/bin/python $(COMPANIONS_SRC)/generate.py --cc '$(CC)' --output $(@D) \
+	    --runtime $(B)/simgpu/libcudart_static.a torch
 	@touch $@

@@ -4,6 +4,8 @@ allocators, and the report agrees with the GPU's books and with PyTorch's own fi
 
 import re
 
+from .judging import held_by_library
+
 MIB = 1 << 20
 
 # Some of everything: blocks from small and large segments, of which some are free again.
@@ -117,6 +119,7 @@ def test_a_captured_graph_has_a_pool_of_its_own(torch_run):
     run = torch_run("""
         x = torch.ones(4 << 20, device="cuda")
         w = torch.zeros(64, 64, device="cuda")
+        torch.mm(w, w)  # cuBLAS takes memory when it starts, which no capture allows
         graph = torch.cuda.CUDAGraph()
         with torch.cuda.graph(graph):
             y = x * 2
@@ -135,7 +138,7 @@ def test_a_captured_graph_has_a_pool_of_its_own(torch_run):
     reserved, allocated, pools = run.answer
     assert sum(pools.values()) == reserved
     assert len(pools) == 2 and sum(size for pool, size in pools.items() if pool != "(0, 0)") >= 32 * MIB
-    assert run.total(0, "device")["live_bytes"] == reserved
+    assert run.total(0, "device")["live_bytes"] == reserved + held_by_library(run.report, "cublas")
     assert run.total(0, "tensor")["live_bytes"] == allocated
 
 

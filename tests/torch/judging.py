@@ -87,6 +87,26 @@ def most_when_memory_ran_out(report):
     return line_of(report["sites"][held["site"]])
 
 
+LIBRARIES = ("cublas", "cudnn", "nccl")
+
+
+def library_of(site):
+    """The library of NVIDIA's that an allocation came from; the innermost one. None: of none."""
+    for frame in site["frames"]:
+        name = os.path.basename(frame.get("module") or "")
+        for library in LIBRARIES:
+            if name.startswith(f"lib{library}"):
+                return library
+    return None
+
+
+def held_by_library(report, *libraries):
+    """Bytes that these libraries took for themselves, not from PyTorch, and hold."""
+    counted = {row["space"] for row in report["totals"] if row["counted_as_memory"]}
+    return sum(site["live_bytes"] for site in report["sites"]
+               if site["space"] in counted and library_of(site) in libraries)
+
+
 def differences_to_torch(report, totals):
     """Where tensors or segments are not what PyTorch says it has allocated and reserved."""
     ours = {row["device"]: row for row in (report["torch"] or {"devices": []})["devices"]}

@@ -25,6 +25,20 @@ static inline void companion_free(long handle) {
     free((void *)handle);
 }
 
+// Some of the real ones keep memory of the device for each handle. They get it, as here, from a
+// runtime of their own that is linked into them, so that nothing of the caller's is asked for it.
+// None where there is no more: then the handle does without.
+int cudaMalloc(void **pointer, size_t bytes);
+int cudaFree(void *pointer);
+
+static inline void companion_take(long out, size_t bytes) {
+    if (out && *(void ***)out && cudaMalloc(*(void ***)out, bytes)) **(void ***)out = NULL;
+}
+
+static inline void companion_give(long handle) {
+    if (handle) cudaFree(*(void **)handle);
+}
+
 // For functions that take the address of the handle.
 static inline void companion_release(long address) {
     if (!address) return;

@@ -10,8 +10,11 @@ typedef struct {
 } ncclUniqueId;
 
 typedef struct communicator {
+    void *memory; // first: companion_take and companion_give
     int rank, size;
 } * ncclComm_t;
+
+enum { BUFFER = 4 << 20 }; // NCCL_BUFFSIZE's default
 
 enum { SUCCESS = 0, SYSTEM_ERROR = 2 };
 
@@ -20,6 +23,7 @@ static int new_communicator(ncclComm_t *out, int size, int rank) {
     if (!made) return SYSTEM_ERROR;
     *made = (struct communicator){.rank = rank, .size = size};
     *out = made;
+    companion_take((long)out, BUFFER);
     return SUCCESS;
 }
 

@@ -100,8 +100,12 @@ static CUresult push(struct context *context) {
 static CUresult create(CUcontext *pctx, unsigned flags, CUdevice dev) {
     if (!pctx) return CUDA_ERROR_INVALID_VALUE;
     if (!device_exists(dev)) return CUDA_ERROR_INVALID_DEVICE;
+    if (!device_charge(dev, options.context)) return CUDA_ERROR_OUT_OF_MEMORY;
     struct context *context = new_context(dev, flags);
-    if (!context) return CUDA_ERROR_OUT_OF_MEMORY;
+    if (!context) {
+        device_uncharge(dev, options.context);
+        return CUDA_ERROR_OUT_OF_MEMORY;
+    }
     atomic_store(&context->retains, 1);
     *pctx = (CUcontext)context;
     return push(context);
@@ -132,6 +136,7 @@ CUresult sim_cuCtxDestroy_v2(CUcontext ctx) {
     if (!object_is(context, OBJECT_CONTEXT) || context->primary || context->owner != context)
         return CUDA_ERROR_INVALID_CONTEXT;
     end_context(context, false);
+    device_uncharge(context->device, options.context);
     delete_context(context);
     if (depth > 0 && stack[depth - 1] == context) depth--;
     return CUDA_SUCCESS;
@@ -178,8 +183,10 @@ void context_delete_green(struct context *green) {
 CUresult sim_cuDevicePrimaryCtxRetain(CUcontext *pctx, CUdevice dev) {
     if (!pctx) return CUDA_ERROR_INVALID_VALUE;
     if (!device_exists(dev)) return CUDA_ERROR_INVALID_DEVICE;
-    atomic_fetch_add(&devices[dev].primary->retains, 1);
-    *pctx = (CUcontext)devices[dev].primary;
+    struct context *context = devices[dev].primary;
+    if (!device_charge(dev, options.context)) return CUDA_ERROR_OUT_OF_MEMORY;
+    if (atomic_fetch_add(&context->retains, 1)) device_uncharge(dev, options.context); // it had its
+    *pctx = (CUcontext)context;
     return CUDA_SUCCESS;
 }
 
@@ -190,7 +197,9 @@ CUresult sim_cuDevicePrimaryCtxRelease_v2(CUdevice dev) {
     do {
         if (retains == 0) return CUDA_ERROR_INVALID_CONTEXT;
     } while (!atomic_compare_exchange_weak(&context->retains, &retains, retains - 1));
-    if (retains == 1) end_context(context, false);
+    if (retains > 1) return CUDA_SUCCESS;
+    end_context(context, false);
+    device_uncharge(dev, options.context);
     return CUDA_SUCCESS;
 }
 
@@ -204,7 +213,7 @@ CUresult sim_cuDevicePrimaryCtxReset_v2(CUdevice dev) {
     if (!device_exists(dev)) return CUDA_ERROR_INVALID_DEVICE;
     struct context *context = devices[dev].primary;
     end_context(context, true);
-    atomic_store(&context->retains, 0);
+    if (atomic_exchange(&context->retains, 0)) device_uncharge(dev, options.context);
     context->flags = 0;
     return CUDA_SUCCESS;
 }

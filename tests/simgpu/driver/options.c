@@ -155,6 +155,7 @@ static void read_all(void) {
     if ((text = getenv("SIMGPU_VERSION"))) {
         options.version = (int)whole_number("SIMGPU_VERSION", text, "a version such as 13000");
     }
+    if ((text = getenv("SIMGPU_CONTEXT"))) options.context = parse_size("SIMGPU_CONTEXT", text);
     if ((text = getenv("SIMGPU_DELAY"))) {
         options.delay_ns = 1000 * whole_number("SIMGPU_DELAY", text, "microseconds");
     }

@@ -19,6 +19,7 @@ struct options {
     int version;                  // what cuDriverGetVersion answers
     bool lies_free, lies_total;   // cuMemGetInfo answers lie_* instead of the truth
     uint64_t lie_free, lie_total;
+    uint64_t context;  // bytes of its device that a context takes for itself
     uint64_t delay_ns; // each piece of stream work completes this much later
     bool deinitialises;
     const char *books;

@@ -148,6 +148,22 @@ static void memory_info(void) {
     printf("%zu %zu\n", free, total);
 }
 
+// Prints how many MiB are free: with the primary context, with another, without it again.
+static void context_memory(void) {
+    CUcontext contexts[2];
+    size_t free, total;
+    begin();
+    OK(cuMemGetInfo(&free, &total));
+    printf("%zu\n", free >> 20);
+    OK(cuDevicePrimaryCtxRetain(&contexts[0], 0)); // it has its memory
+    OK(cuCtxCreate(&contexts[0], NULL, 0, 0));
+    OK(cuMemGetInfo(&free, &total));
+    printf("%zu %d\n", free >> 20, cuCtxCreate(&contexts[1], NULL, 0, 0));
+    OK(cuCtxDestroy(contexts[0]));
+    OK(cuMemGetInfo(&free, &total));
+    printf("%zu\n", free >> 20);
+}
+
 static CUdeviceptr late_pointer;
 
 static void free_late(void) {
@@ -636,6 +652,7 @@ static const struct {
     SCENARIO(out_of_memory),
     SCENARIO(results_of_five),
     SCENARIO(memory_info),
+    SCENARIO(context_memory),
     SCENARIO(after_exit_began),
     SCENARIO(child_of_fork),
     SCENARIO(lookups),
