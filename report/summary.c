@@ -26,7 +26,7 @@ void summary_begin(struct summary *s, FILE *table, const char *folder) {
     s->unreadable = json_add_array(s->document, "unreadable");
 }
 
-// What is counted as memory, in all spaces together.
+// What is counted as memory, or tensors, which lie in it: in all spaces and devices together.
 struct sums {
     uint64_t live, peaks, failed;
     unsigned spaces; // that have a peak: of one, `peaks` is the peak
@@ -53,12 +53,14 @@ static void add_total(struct summary *s, const cJSON *total) {
     if (peak > to->highest_peak) to->highest_peak = peak;
 }
 
-static struct sums sum_up(const cJSON *report) {
+static struct sums sum_up(const cJSON *report, bool tensors) {
     struct sums sums = {0};
     const cJSON *total;
     cJSON_ArrayForEach(total, json_get(report, "totals")) {
         sums.failed += json_u64(total, "failed");
-        if (!json_is_true(total, "counted_as_memory")) continue;
+        const char *space = json_text(total, "space");
+        bool tensor = space && !strcmp(space, "tensor");
+        if (tensors ? !tensor : !json_is_true(total, "counted_as_memory")) continue;
         sums.live += held_bytes(total);
         sums.peaks += json_u64(total, "peak_bytes");
         sums.spaces += json_u64(total, "peak_bytes") != 0;
@@ -78,20 +80,31 @@ static const char *ending(const cJSON *process, char out[32]) {
     return out;
 }
 
+// Of a peak that is a sum of peaks: it was at most that.
+static const char *peak_text(const struct sums *sums, char out[BYTES_TEXT + 2]) {
+    char bytes[BYTES_TEXT];
+    snprintf(out, BYTES_TEXT + 2, "%s%s", sums->spaces > 1 ? "<=" : "",
+             bytes_text(sums->peaks, bytes));
+    return out;
+}
+
 static void print_line(const struct summary *s, const char *file, const cJSON *report, bool holds) {
     const cJSON *process = json_get(report, "process");
-    struct sums sums = sum_up(report);
+    struct sums sums = sum_up(report, false), tensors = sum_up(report, true);
     char rank[24] = "-", pid[24], end[32], program[FIT_TEXT], cut[FIT_TEXT], failed[24];
-    char live[BYTES_TEXT], bytes[BYTES_TEXT], peak[BYTES_TEXT + 2];
+    char live[BYTES_TEXT], peak[BYTES_TEXT + 2];
     if (s->reports == 1)
         fprintf(s->table, TABLE, "rank", "pid", "program", "ended", "held", "peak", "failed");
     if (json_is_number(process, "rank"))
         snprintf(rank, sizeof rank, "%" PRIu64, json_u64(process, "rank"));
     snprintf(pid, sizeof pid, "%" PRIu64, json_u64(process, "pid"));
     snprintf(failed, sizeof failed, "%" PRIu64, sums.failed);
-    snprintf(peak, sizeof peak, "%s%s", sums.spaces > 1 ? "<=" : "", bytes_text(sums.peaks, bytes));
     fprintf(s->table, TABLE, rank, pid, fit(program, program_name(process), 18),
-            fit(cut, ending(process, end), 13), bytes_text(sums.live, live), peak, failed);
+            fit(cut, ending(process, end), 13), bytes_text(sums.live, live), peak_text(&sums, peak),
+            failed);
+    if (tensors.spaces)
+        fprintf(s->table, "%33s%-13s %11s %13s\n", "", "of it tensors",
+                bytes_text(tensors.live, live), peak_text(&tensors, peak));
     fprintf(s->table, "      %s\n", fit(cut, file, 74)); // which names the host, too
     if (!holds) fputs("      its ledger does not agree with itself\n", s->table);
     if (!json_is_true(json_get(report, "coverage"), "complete"))

@@ -290,6 +290,21 @@ def test_pytorchs_books_are_told_as_they_were_before_pythons_end(run_watched, me
     assert re.search(row, text, re.MULTILINE), text
 
 
+def test_a_folder_tells_of_each_process_how_much_of_its_memory_was_tensors(run_watched, memwatch):
+    result = run_watched([sys.executable, "-c", KEPT, allocator("3")])
+    assert result.returncode == 0, result.stderr
+    assert result.report  # it is there
+    reports = result.folder / "reports"
+    text = memwatch("report", reports).stdout
+    assert re.search(r"^ +of it tensors +20\.00 MiB +20\.00 MiB$", text, re.MULTILINE), text
+    # Of four devices: their peaks were at different times.
+    result = run(run_watched, "churn", "3")
+    assert result.report
+    text = memwatch("report", result.folder / "reports").stdout
+    assert len(re.findall(r"^ +of it tensors +\S+ \S+ +<=\S+ \S+$", text, re.MULTILINE)) == 1, text
+    assert max(map(len, text.splitlines())) <= 80
+
+
 OF_ANOTHER = """
 import time
 time.sleep(1.2)
