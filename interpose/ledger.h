@@ -15,8 +15,12 @@
 
 // What every event runs, and what it reads and next to nothing changes: side by side, in a few
 // pages and lines of the caches, which the program empties between one event and the next.
-#define MW_HOT         __attribute__((section(".text.hot")))
-#define MW_READ_MOSTLY __attribute__((section("mw_read_mostly")))
+#define MW_HOT __attribute__((section(".text.hot")))
+#ifdef __SANITIZE_ADDRESS__ // which guards no variable that says where it lies
+#    define MW_READ_MOSTLY
+#else
+#    define MW_READ_MOSTLY __attribute__((section("mw_read_mostly")))
+#endif
 
 #define MW_INLINE      static inline __attribute__((always_inline))
 #define mw_likely(x)   __builtin_expect(!!(x), 1)
