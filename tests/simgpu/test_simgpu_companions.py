@@ -152,6 +152,10 @@ seen = [live()]
 for handle in handles:
     answers.append(cublas.cublasDestroy_v2(handle))
     seen.append(live())
+nccl = ctypes.CDLL(sys.argv[4])
+both = (ctypes.c_void_p * 2)()
+answers.append(nccl.ncclCommInitAll(both, 2, None))
+seen += [books.read(sys.argv[2])[device, "device"]["live"] >> 20 for device in (0, 1)]
 print(answers, seen)
 """
 
@@ -161,10 +165,11 @@ def test_a_handle_takes_memory_of_the_device_by_a_runtime_inside_the_library(com
     needs = subprocess.check_output(["readelf", "-d", cublas], text=True)
     assert "libcuda" not in needs, "its runtime is to be its own"
     done = subprocess.run(
-        [sys.executable, "-c", TAKING, conftest.ROOT / "tests" / "simgpu", tmp_path / "books", cublas],
+        [sys.executable, "-c", TAKING, conftest.ROOT / "tests" / "simgpu", tmp_path / "books", cublas,
+         companions / "libnccl.so.2"],
         env={**os.environ, "LD_LIBRARY_PATH": str(SIMGPU), "SIMGPU_BOOKS": str(tmp_path / "books")},
         capture_output=True, text=True)
-    assert done.stdout == "[0, 0, 0, 0] [8, 4, 0]\n", done.stderr
+    assert done.stdout == "[0, 0, 0, 0, 0] [8, 4, 0, 4, 4]\n", done.stderr
 
 
 def test_a_package_without_companions_is_a_mistake(companions, tmp_path):

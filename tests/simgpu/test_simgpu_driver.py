@@ -117,6 +117,8 @@ def test_a_context_takes_memory_of_its_own_on_demand(run):
     printed, read = run("context_memory", SIMGPU_MEMORY="250M", SIMGPU_CONTEXT="100M")
     assert printed.split() == ["150", "50", "2", "150"]
     assert counts(read()[0, "device"]) == (0, 0, 0), "it is no allocation of the program's"
+    printed, _ = run("green_context_memory", SIMGPU_MEMORY="250M", SIMGPU_CONTEXT="100M")
+    assert printed.split() == ["150"] * 3, "a green context's memory is that of the primary one"
 
 
 def test_calls_after_exit_began_are_refused_on_demand(run):

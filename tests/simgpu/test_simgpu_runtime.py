@@ -215,6 +215,30 @@ def test_an_error_that_leaves_the_gpu_unusable_stays(run_watched):
     ]
 
 
+@pytest.mark.parametrize("kind", KINDS)
+def test_asking_for_the_device_is_one_call_of_the_driver(run_watched, kind):
+    """As with NVIDIA's 11.0, 12 and 13."""
+    fault = {"SIMGPU_FAULT": "cuCtxGetCurrent:1+:999,cuCtxGetDevice:3:999"}
+    assert situation(run_watched, "device", fault, kind) == [
+        ["set device", "cudaSuccess"],
+        ["get device", "cudaSuccess"],
+        ["get device", "cudaSuccess"],
+        ["get device", "cudaErrorUnknown"],
+        ["found", "1"],
+    ]
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_a_current_context_that_another_thread_destroyed_is_told(run_watched, kind):
+    assert situation(run_watched, "destroyed", kind=kind) == [
+        ["first call", "cudaSuccess"],
+        ["get device", "cudaSuccess"],
+        ["found", "1"],
+        ["get device", "cudaErrorContextIsDestroyed"],
+        ["reset", "cudaErrorContextIsDestroyed"],
+    ]
+
+
 def test_after_a_fork_the_child_has_no_gpu(run_watched):
     assert situation(run_watched, "forked") == [
         ["parent", "cudaSuccess"],

@@ -8,6 +8,7 @@
 #ifndef SIMGPU_COMPANION_H
 #define SIMGPU_COMPANION_H
 
+#include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
 #include <stdio.h>
@@ -30,6 +31,8 @@ static inline void companion_free(long handle) {
 // None where there is no more: then the handle does without.
 int cudaMalloc(void **pointer, size_t bytes);
 int cudaFree(void *pointer);
+int cudaGetDevice(int *device);
+int cudaSetDevice(int device);
 
 static inline void companion_take(long out, size_t bytes) {
     if (out && *(void ***)out && cudaMalloc(*(void ***)out, bytes)) **(void ***)out = NULL;

@@ -5,11 +5,11 @@ usage: generate.py --output FOLDER [--cc COMPILER] --runtime LIBCUDART_STATIC PA
 
 A framework built for CUDA does not load without cuBLAS, cuDNN, NCCL and their like, gigabytes that
 could not run on a simulated driver anyway (they carry a runtime of NVIDIA's own, which wants the
-real driver; those here carry the simulated one, where they need it). So for each companion that the package's binaries name as needed, this makes a small
-library of the same soname and symbol versions with exactly the functions that they import. What a
-function does is a row of behaviours.def, or a definition in LIBRARY.c in this folder. A companion
-that has no section in behaviours.def is left to the machine. To be run by the Python that has the
-package.
+real driver; those here carry the simulated one, where they need it). So for each companion that the
+package's binaries name as needed, this makes a small library of the same soname and symbol versions
+with exactly the functions that they import. What a function does is a row of behaviours.def, or a
+definition in LIBRARY.c in this folder. A companion that has no section in behaviours.def is left to
+the machine. To be run by the Python that has the package.
 """
 
 import argparse
@@ -151,8 +151,9 @@ def build(library, soname, symbols, requirements, cuda, args):
     command += [f"-DVERSION_{part}={value}" for part, value in
                 zip(("MAJOR", "MINOR", "PATCH"), version_of(library.package, requirements))]
     command += [str(by_hand)] if defined else []
-    if "companion_take(" in source.read_text() + (by_hand.read_text() if defined else ""):
-        command += [str(args.runtime), "-pthread", "-ldl"]
+    written = source.read_text() + (by_hand.read_text() if defined else "")
+    if re.search(r"companion_(take|give)\(", written):
+        command += [str(args.runtime), "-Wl,--exclude-libs,ALL", "-pthread", "-ldl"]
     script = args.output / f"{soname}.map"
     script.write_text(write_exports(symbols))
     command.append(f"-Wl,--version-script={script}")

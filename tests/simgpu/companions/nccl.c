@@ -45,12 +45,14 @@ COMPANION(int, ncclCommInitRankScalable,
 }
 
 COMPANION(int, ncclCommInitAll, (ncclComm_t * out, int size, const int *devices)) {
-    (void)devices;
-    for (int rank = 0; rank < size; rank++) {
-        int result = new_communicator(&out[rank], size, rank);
-        if (result != SUCCESS) return result;
+    int result = SUCCESS, before;
+    bool known = cudaGetDevice(&before) == 0; // not where there is no GPU
+    for (int rank = 0; rank < size && result == SUCCESS; rank++) {
+        if (known) cudaSetDevice(devices ? devices[rank] : rank);
+        result = new_communicator(&out[rank], size, rank);
     }
-    return SUCCESS;
+    if (known) cudaSetDevice(before);
+    return result;
 }
 
 COMPANION(int, ncclCommUserRank, (ncclComm_t communicator, int *rank)) {

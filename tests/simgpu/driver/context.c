@@ -108,7 +108,9 @@ static CUresult create(CUcontext *pctx, unsigned flags, CUdevice dev) {
     }
     atomic_store(&context->retains, 1);
     *pctx = (CUcontext)context;
-    return push(context);
+    CUresult result = push(context);
+    if (result != CUDA_SUCCESS) sim_cuCtxDestroy_v2(*pctx);
+    return result;
 }
 
 CUresult sim_cuCtxCreate(CUcontext *pctx, unsigned int flags, CUdevice dev) {
@@ -161,12 +163,25 @@ CUresult sim_cuCtxDetach(CUcontext ctx) {
     return sim_cuCtxDestroy_v2(ctx);
 }
 
+// A primary context has its memory of the device from the first retain to the last release.
+static CUresult retain(struct context *primary) {
+    static pthread_mutex_t first = PTHREAD_MUTEX_INITIALIZER;
+    pthread_mutex_lock(&first);
+    bool room = atomic_load(&primary->retains) || device_charge(primary->device, options.context);
+    if (room) atomic_fetch_add(&primary->retains, 1);
+    pthread_mutex_unlock(&first);
+    return room ? CUDA_SUCCESS : CUDA_ERROR_OUT_OF_MEMORY;
+}
+
 struct context *context_new_green(struct context *primary) {
+    if (retain(primary) != CUDA_SUCCESS) return NULL;
     struct context *green = new_context(primary->device, primary->flags);
-    if (!green) return NULL;
+    if (!green) {
+        sim_cuDevicePrimaryCtxRelease_v2(primary->device);
+        return NULL;
+    }
     green->owner = primary;
     atomic_store(&green->retains, 1);
-    atomic_fetch_add(&primary->retains, 1);
     return green;
 }
 
@@ -183,11 +198,9 @@ void context_delete_green(struct context *green) {
 CUresult sim_cuDevicePrimaryCtxRetain(CUcontext *pctx, CUdevice dev) {
     if (!pctx) return CUDA_ERROR_INVALID_VALUE;
     if (!device_exists(dev)) return CUDA_ERROR_INVALID_DEVICE;
-    struct context *context = devices[dev].primary;
-    if (!device_charge(dev, options.context)) return CUDA_ERROR_OUT_OF_MEMORY;
-    if (atomic_fetch_add(&context->retains, 1)) device_uncharge(dev, options.context); // it had its
-    *pctx = (CUcontext)context;
-    return CUDA_SUCCESS;
+    CUresult result = retain(devices[dev].primary);
+    if (result == CUDA_SUCCESS) *pctx = (CUcontext)devices[dev].primary;
+    return result;
 }
 
 CUresult sim_cuDevicePrimaryCtxRelease_v2(CUdevice dev) {

@@ -155,11 +155,35 @@ static void context_memory(void) {
     begin();
     OK(cuMemGetInfo(&free, &total));
     printf("%zu\n", free >> 20);
-    OK(cuDevicePrimaryCtxRetain(&contexts[0], 0)); // it has its memory
     OK(cuCtxCreate(&contexts[0], NULL, 0, 0));
     OK(cuMemGetInfo(&free, &total));
     printf("%zu %d\n", free >> 20, cuCtxCreate(&contexts[1], NULL, 0, 0));
+    OK(cuDevicePrimaryCtxRetain(&contexts[1], 0)); // though there is no room: it has its memory
     OK(cuCtxDestroy(contexts[0]));
+    OK(cuMemGetInfo(&free, &total));
+    printf("%zu\n", free >> 20);
+}
+
+// Prints how many MiB are free while green contexts alone keep the primary one alive, and after.
+static void green_context_memory(void) {
+    CUdevResource resource;
+    CUdevResourceDesc description;
+    CUgreenCtx green;
+    CUcontext context;
+    size_t free, total;
+    OK(cuInit(0));
+    OK(cuDeviceGetDevResource(0, &resource, CU_DEV_RESOURCE_TYPE_SM));
+    OK(cuDevResourceGenerateDesc(&description, &resource, 1));
+    for (int i = 0; i < 2; i++) {
+        OK(cuGreenCtxCreate(&green, description, 0, CU_GREEN_CTX_DEFAULT_STREAM));
+        OK(cuCtxFromGreenCtx(&context, green));
+        OK(cuCtxSetCurrent(context));
+        OK(cuMemGetInfo(&free, &total));
+        printf("%zu\n", free >> 20);
+        OK(cuGreenCtxDestroy(green));
+    }
+    OK(cuDevicePrimaryCtxRetain(&context, 0));
+    OK(cuCtxSetCurrent(context));
     OK(cuMemGetInfo(&free, &total));
     printf("%zu\n", free >> 20);
 }
@@ -653,6 +677,7 @@ static const struct {
     SCENARIO(results_of_five),
     SCENARIO(memory_info),
     SCENARIO(context_memory),
+    SCENARIO(green_context_memory),
     SCENARIO(after_exit_began),
     SCENARIO(child_of_fork),
     SCENARIO(lookups),

@@ -137,7 +137,10 @@ static CUresult device_of_current_context(CUdevice *device) {
 cudaError_t cudart_current_device(int *device) {
     CUdevice of_context;
     CUresult result = device_of_current_context(&of_context);
-    bool none = result == CUDA_ERROR_INVALID_CONTEXT || result == CUDA_ERROR_CONTEXT_IS_DESTROYED;
+    // Of a context that was ours before a reset nothing is left that the program knows of.
+    bool before_reset =
+        result == CUDA_ERROR_CONTEXT_IS_DESTROYED && self.bound && !is_usable(self.bound);
+    bool none = result == CUDA_ERROR_INVALID_CONTEXT || before_reset;
     *device = result == CUDA_SUCCESS ? of_context : self.device;
     return none ? cudaSuccess : cudart_error(result);
 }

@@ -4,6 +4,7 @@
 
 #include <cuda_runtime_api.h>
 
+#include <dlfcn.h>
 #include <pthread.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -83,13 +84,49 @@ static void first_call(void) {
     printf("version: %d\n%s\n", version, cudaGetErrorString(cudaErrorMemoryAllocation));
 }
 
+// Run with a fault that makes the third question fail.
+static void device(void) {
+    int found = -1;
+    say("set device", cudaSetDevice(1));
+    for (int i = 0; i < 3; i++) say("get device", cudaGetDevice(&found));
+    printf("found: %d\n", found);
+}
+
+static void *driver_function(const char *name) {
+    return dlsym(dlopen("libcuda.so.1", RTLD_NOW), name);
+}
+
+static void *destroy(void *context) {
+    int (*destroy_context)(void *) = (int (*)(void *))driver_function("cuCtxDestroy_v2");
+    destroy_context(context);
+    return NULL;
+}
+
+// The program's own context, which is current here, is destroyed by another thread.
+static void destroyed(void) {
+    int (*create)(void **, unsigned, int) =
+        (int (*)(void **, unsigned, int))driver_function("cuCtxCreate_v2");
+    void *context;
+    pthread_t thread;
+    int found;
+    say("first call", cudaGetDevice(&found));
+    create(&context, 0, 1);
+    say("get device", cudaGetDevice(&found));
+    printf("found: %d\n", found);
+    pthread_create(&thread, NULL, destroy, context);
+    pthread_join(thread, NULL);
+    say("get device", cudaGetDevice(&found));
+    say("reset", cudaDeviceReset());
+}
+
 int main(int argc, char **argv) {
     static const struct {
         const char *name;
         void (*run)(void);
     } situations[] = {
-        {"last", last},       {"lasting", lasting},       {"forked", forked},
-        {"at-exit", at_exit}, {"first-call", first_call},
+        {"last", last},           {"lasting", lasting},       {"forked", forked},
+        {"at-exit", at_exit},     {"first-call", first_call}, {"device", device},
+        {"destroyed", destroyed},
     };
     for (size_t i = 0; i < sizeof situations / sizeof *situations; i++) {
         if (argc != 2 || strcmp(argv[1], situations[i].name) != 0) continue;
