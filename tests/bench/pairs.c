@@ -10,13 +10,15 @@
 // KIND     own      each thread frees what it allocated
 //          cold     the same, and the entry of the victim in the thread's list comes from memory
 //          cross    each block is freed by the other thread
+//          line     no calls: two threads hand a line of the cache to one another PAIRS times
 //          unknown  frees of what was never allocated: before and after PAIRS pairs
 //          count    through DOOR alone, untimed: for counting instructions
 //          hold     LIVE blocks, then wait for the end of standard input
 //          sites    the same, each block from a stack of 20 frames of its own
 // LIVE     blocks of all threads together; a victim is chosen at random among the thread's own
 // deep     the calls come from 20 frames down, each of another function
-// Answers one line of JSON: nanoseconds per pair and thread (KIND unknown: per free).
+// Answers one line of JSON: nanoseconds per pair and thread (KIND unknown: per free; line: one
+// way).
 //
 // As a library it does the same for KIND own in threads of its caller's, which may be Python's:
 // pairs_set_up once, then pairs_in_this_thread in each thread, then pairs_answer.
@@ -361,6 +363,33 @@ void pairs_answer(void) {
     answer();
 }
 
+// What two threads pay the machine for each line of the cache that both write to.
+static void *pass_back(void *line) {
+    _Atomic uint64_t *turn = line;
+    pin(1);
+    for (uint64_t i = 0; i < pairs; i++) {
+        while (atomic_load_explicit(turn, memory_order_acquire) != 2 * i + 1) {
+        }
+        atomic_store_explicit(turn, 2 * i + 2, memory_order_release);
+    }
+    return NULL;
+}
+
+static void measure_line(void) {
+    static alignas(128) _Atomic uint64_t turn;
+    pthread_t other;
+    pin(0);
+    if (pthread_create(&other, NULL, pass_back, &turn) != 0) fail("cannot make a thread");
+    double start = now();
+    for (uint64_t i = 0; i < pairs; i++) {
+        atomic_store_explicit(&turn, 2 * i + 1, memory_order_release);
+        while (atomic_load_explicit(&turn, memory_order_acquire) != 2 * i + 2) {
+        }
+    }
+    printf("{\"line\": %.2f}\n", (now() - start) / (2 * (double)pairs));
+    pthread_join(other, NULL);
+}
+
 static void measure_unknown(void) {
     double before[SIDES], after[SIDES];
     prepare(&workers[0]);
@@ -384,6 +413,8 @@ int main(int argc, char **argv) {
     cold = !strcmp(kind, "cold");
     if (!strcmp(kind, "own") || cold || !strcmp(kind, "cross")) {
         measure_pairs();
+    } else if (!strcmp(kind, "line")) {
+        measure_line();
     } else if (!strcmp(kind, "unknown")) {
         measure_unknown();
     } else if (!strcmp(kind, "count")) {
