@@ -54,6 +54,9 @@ int program_word(const cJSON *argv);
 // at most `width` columns, cut in the middle: threads of a pool differ at the end.
 const char *thread_label(const cJSON *thread, unsigned width, char out[FIT_TEXT]);
 
+#define NO_MEMORY_OF_ITS_OWN                                                                       \
+    "* no memory of its own: views, tensors, address space, others' memory\n"
+
 // Is the space of an account, a site or a total of the report memory of its own?
 bool counted_as_memory(const cJSON *report, const cJSON *account);
 

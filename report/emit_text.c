@@ -229,8 +229,7 @@ static void print_totals(FILE *out, const cJSON *report) {
                 bytes_of(total, "peak_bytes", peak), json_u64(total, "allocations"),
                 json_u64(total, "failed"));
     }
-    if (aside)
-        fputs("* no memory of its own: views, tensors, address space, others' memory\n", out);
+    if (aside) fputs(NO_MEMORY_OF_ITS_OWN, out);
     if (exit)
         fputs("at exit: held when Python began to end, before it freed what was left; what "
               "functions\n"

@@ -28,7 +28,7 @@ void summary_begin(struct summary *s, FILE *table, const char *folder) {
 
 // What is counted as memory, or tensors, which lie in it: in all spaces and devices together.
 struct sums {
-    uint64_t live, peaks, failed;
+    uint64_t live, peaks;
     unsigned spaces; // that have a peak: of one, `peaks` is the peak
 };
 
@@ -57,7 +57,6 @@ static struct sums sum_up(const cJSON *report, bool tensors) {
     struct sums sums = {0};
     const cJSON *total;
     cJSON_ArrayForEach(total, json_get(report, "totals")) {
-        sums.failed += json_u64(total, "failed");
         const char *space = json_text(total, "space");
         bool tensor = space && !strcmp(space, "tensor");
         if (tensors ? !tensor : !json_is_true(total, "counted_as_memory")) continue;
@@ -98,12 +97,13 @@ static void print_line(const struct summary *s, const char *file, const cJSON *r
     if (json_is_number(process, "rank"))
         snprintf(rank, sizeof rank, "%" PRIu64, json_u64(process, "rank"));
     snprintf(pid, sizeof pid, "%" PRIu64, json_u64(process, "pid"));
-    snprintf(failed, sizeof failed, "%" PRIu64, sums.failed);
+    // Not the sum of what failed in each space: a tensor's failure is a segment's, too.
+    snprintf(failed, sizeof failed, "%" PRIu64, json_u64(report, "failures_total"));
     fprintf(s->table, TABLE, rank, pid, fit(program, program_name(process), 18),
             fit(cut, ending(process, end), 13), bytes_text(sums.live, live), peak_text(&sums, peak),
             failed);
     if (tensors.spaces)
-        fprintf(s->table, "%33s%-13s %11s %13s\n", "", "of it tensors",
+        fprintf(s->table, "%33s%-13s %11s %13s\n", "", "tensors in it",
                 bytes_text(tensors.live, live), peak_text(&tensors, peak));
     fprintf(s->table, "      %s\n", fit(cut, file, 74)); // which names the host, too
     if (!holds) fputs("      its ledger does not agree with itself\n", s->table);
@@ -134,16 +134,20 @@ void summary_add_unreadable(struct summary *s, const char *file, const char *err
 }
 
 static void print_totals(const struct summary *s) {
+    bool views = false;
     fprintf(s->table, "\n%u process%s%*s%11s %9s %13s %11s %8s\n", s->reports,
-            s->reports == 1 ? "" : "es", 6, "", "held", "blocks", "peak of one", "allocations",
+            s->reports == 1 ? "" : "es", 6, "", "held", "blocks", "highest peak", "allocations",
             "failed");
     for (unsigned i = 0; i < s->spaces; i++) {
         const struct summary_space *t = &s->space[i];
-        char name[FIT_TEXT], live[BYTES_TEXT], peak[BYTES_TEXT];
+        char name[FIT_TEXT], live[BYTES_TEXT], peak[BYTES_TEXT], space[sizeof t->space + 1];
+        snprintf(space, sizeof space, "%s%s", t->space, t->memory ? "" : "*");
+        views |= !t->memory;
         fprintf(s->table, "%-17s%11s %9" PRIu64 " %13s %11" PRIu64 " %8" PRIu64 "\n",
-                fit(name, t->space, 16), bytes_text(t->held, live), t->blocks,
+                fit(name, space, 16), bytes_text(t->held, live), t->blocks,
                 bytes_text(t->highest_peak, peak), t->allocations, t->failed);
     }
+    if (views) fputs(NO_MEMORY_OF_ITS_OWN, s->table);
 }
 
 cJSON *summary_end(struct summary *s) {

@@ -384,6 +384,8 @@ def test_a_folder_shows_each_process_and_what_cannot_be_read(tmp_path, memwatch,
     rows = [words for words in lines if "train.py" in words]
     assert [row[1:3] for row in rows] == [["4242", "train.py"]] * 2
     assert all(f" {live:.2f} MiB <={peaks:.2f} MiB " in " ".join(row) for row in rows), rows
+    failures = [str(report["failures_total"]) for report in summary["reports"]]
+    assert [row[-1] for row in rows] == failures, "each failed call once, in whatever spaces it failed"
     files = [words[0] for words in lines if words and words[0].endswith(".ledger")]
     assert files == [row["file"] for row in summary["reports"]]
     (device,) = [row for row in summary["totals"] if row["space"] == "device"]

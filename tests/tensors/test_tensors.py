@@ -296,12 +296,12 @@ def test_a_folder_tells_of_each_process_how_much_of_its_memory_was_tensors(run_w
     assert result.report  # it is there
     reports = result.folder / "reports"
     text = memwatch("report", reports).stdout
-    assert re.search(r"^ +of it tensors +20\.00 MiB +20\.00 MiB$", text, re.MULTILINE), text
+    assert re.search(r"^ +tensors in it +20\.00 MiB +20\.00 MiB$", text, re.MULTILINE), text
     # Of four devices: their peaks were at different times.
     result = run(run_watched, "churn", "3")
     assert result.report
     text = memwatch("report", result.folder / "reports").stdout
-    assert len(re.findall(r"^ +of it tensors +\S+ \S+ +<=\S+ \S+$", text, re.MULTILINE)) == 1, text
+    assert len(re.findall(r"^ +tensors in it +\S+ \S+ +<=\S+ \S+$", text, re.MULTILINE)) == 1, text
     assert max(map(len, text.splitlines())) <= 80
 
 
