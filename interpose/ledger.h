@@ -99,7 +99,7 @@ static inline uint32_t mw_taken_thread(const struct mw_taken *t) {
     return t->owner >> 32 & 0xffff;
 }
 
-uint64_t mw_records_bytes(uint32_t slots);           // of a segment, overflow counts included
+uint64_t mw_records_bytes(uint32_t slots); // of the next segment, overflow counts included
 bool mw_records_open(void *segment, uint32_t slots); // registers a segment made by mw_ledger_grow
 void mw_records_reset(void);                         // forgets all segments (a new ledger follows)
 

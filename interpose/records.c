@@ -21,16 +21,18 @@
 // was FREE before. LIVE is stored with release, after the rest.
 //
 // Segments double the total each time: 64 Ki slots, 64 Ki, 128 Ki, ... so right after growth, at
-// 0.85 full before, a live block costs 2 * 34 / 0.85 = 80 bytes (94 in the second segment). An
-// insertion tries a key's home bucket in every segment, newest first, before it goes on to the
-// neighbours of any: with so many choices nearly everything is at home even when the table is
-// almost full, overflow counts stay at zero, and churn moves what is live into the newest, largest
-// segment. A search starts the loads of all home buckets together.
+// 0.86 full before, a live block costs 2 * 34 / 0.86 = 79 bytes (95 with the second segment,
+// because of the first one's spread tags). An insertion tries a key's home bucket in every segment,
+// newest first, before it goes on to the neighbours of any: with so many choices nearly everything
+// is at home even when the table is almost full, overflow counts stay at zero, and churn moves what
+// is live into the newest, largest segment. A search starts the loads of all home buckets together.
 #include "ledger.h"
+
+#include "map.h"
 
 #define MAX_SEGMENTS 20
 #define FIRST_SLOTS  (64u * 1024)
-#define LOAD_PERCENT 85u
+#define LOAD_PERCENT 86u
 #define PROBES       4u  // buckets that an insertion tries in each segment
 #define PROBES_MAX   64u // ... while another thread is growing the table, or it cannot grow
 
@@ -76,8 +78,10 @@ MW_INLINE bool is_sampled(uint64_t hash) {
     return (hash >> 40) % SAMPLING == 0;
 }
 
+// Mixed well, not just multiplied: threads whose addresses lie a power of two apart, as those of
+// arenas do, would get the same homes again and again, and fight for their lines.
 MW_INLINE uint64_t hash_key(enum mw_class class_, uint64_t key) {
-    return (key ^ (uint64_t)class_ << 57) * UINT64_C(0x9e3779b97f4a7c15);
+    return mw_mix(key ^ (uint64_t)class_ << 57, 0);
 }
 
 MW_INLINE uint32_t home_bucket(const struct segment *s, uint64_t hash) {
@@ -85,8 +89,7 @@ MW_INLINE uint32_t home_bucket(const struct segment *s, uint64_t hash) {
 }
 
 enum { TAG_FREE, TAG_BUSY, TAG_FIRST };
-// The home comes from the top bits of the hash, the tag from the middle: the lowest bits of a
-// product are those of the key, and addresses are aligned.
+// The home comes from the top bits of the hash, the tag from the middle.
 MW_INLINE uint8_t tag_of(uint64_t hash) {
     uint8_t tag = (uint8_t)(hash >> 32);
     return tag < TAG_FIRST ? tag + TAG_FIRST : tag;
@@ -129,10 +132,10 @@ MW_INLINE bool change_tag(_Atomic uint8_t *tag, uint8_t from, uint8_t to) {
 }
 
 // Threads that change neighbouring tags take the cache line from each other. With few live blocks
-// that would be at every second event, so small segments have the tags of two buckets in a line and
-// not of eight; in large ones it is rare, and tags close together stay in the cache.
-static uint32_t spread_of(uint32_t slots) {
-    return slots <= FIRST_SLOTS ? 2 : 0;
+// that would be at every second event, so in the first segment each bucket's tags have a line of
+// their own; in the others eight buckets share one, and tags close together stay in the cache.
+static uint32_t next_spread(void) {
+    return segment_count() ? 0 : 3;
 }
 
 bool mw_records_open(void *memory, uint32_t slots) {
@@ -143,7 +146,7 @@ bool mw_records_open(void *memory, uint32_t slots) {
     s->slots = memory;
     s->buckets = (struct mw_bucket *)(s->slots + slots);
     s->bucket_mask = buckets - 1;
-    s->spread = spread_of(slots);
+    s->spread = next_spread();
     s->shift = (uint32_t)__builtin_clz(buckets) + 33;
     mw_set(&table.growing, n + 1);
     mw_add(&table.sampled_max, slots / SAMPLING * LOAD_PERCENT / 100);
@@ -160,7 +163,7 @@ void mw_records_reset(void) {
 
 uint64_t mw_records_bytes(uint32_t slots) {
     return (uint64_t)slots * sizeof(struct mw_record) +
-           ((uint64_t)(slots / MW_BUCKET_SLOTS) << spread_of(slots)) * sizeof(struct mw_bucket);
+           ((uint64_t)(slots / MW_BUCKET_SLOTS) << next_spread()) * sizeof(struct mw_bucket);
 }
 
 // One thread grows; the others do not wait for it but search further for a free slot meanwhile.
