@@ -81,6 +81,7 @@ def test_a_companion_has_the_names_and_versions_that_are_imported(companions, so
     assert f"soname: [{soname}]" in dynamic
 
 
+@conftest.needs_plain_build  # the runtime in the libraries would ask for the sanitizer's
 def test_behaviours_are_those_of_the_table(companions):
     def library(soname):
         return ctypes.CDLL(str(companions / soname))
@@ -160,6 +161,7 @@ print(answers, seen)
 """
 
 
+@conftest.needs_plain_build
 def test_a_handle_takes_memory_of_the_device_by_a_runtime_inside_the_library(companions, tmp_path):
     cublas = companions / "libcublas.so.13"
     needs = subprocess.check_output(["readelf", "-d", cublas], text=True)
