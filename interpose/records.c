@@ -78,8 +78,9 @@ MW_INLINE bool is_sampled(uint64_t hash) {
     return (hash >> 40) % SAMPLING == 0;
 }
 
-// Mixed well, not just multiplied: threads whose addresses lie a power of two apart, as those of
-// arenas do, would get the same homes again and again, and fight for their lines.
+// Mixed well, not just multiplied: a product sends addresses that lie a power of two apart, as
+// those of two threads' arenas may, to homes a fixed distance apart, at worst all on the same
+// lines.
 MW_INLINE uint64_t hash_key(enum mw_class class_, uint64_t key) {
     return mw_mix(key ^ (uint64_t)class_ << 57, 0);
 }
