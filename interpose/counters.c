@@ -373,16 +373,6 @@ MW_INLINE void tally(_Atomic uint64_t *counter, uint64_t n) {
 
 // ---- events ----------------------------------------------------------------------------------
 
-// What a thread keeps to itself of what it freed: so many blocks of the present size, and at least
-// so many bytes, or a small block freed among large ones would empty it each time.
-#define SLACK_BLOCKS 8u
-#define SLACK_BYTES  (UINT64_C(1) << 20)
-
-static void give_back_slack(struct mw_account *a, uint64_t taken) {
-    mw_add(&a->bound, -taken);
-    atomic_fetch_add_explicit(&a->settled, 1, memory_order_release);
-}
-
 // bound = live from here on, as far as other threads stand still.
 static void take_all_slack(struct mw_account *a, unsigned account) {
     uint64_t taken = 0;
@@ -394,7 +384,8 @@ static void take_all_slack(struct mw_account *a, unsigned account) {
         if (t && atomic_load_explicit(&t->slack[account], memory_order_acquire))
             taken += atomic_exchange_explicit(&t->slack[account], 0, memory_order_acq_rel);
     }
-    give_back_slack(a, taken);
+    mw_add(&a->bound, -taken);
+    atomic_fetch_add_explicit(&a->settled, 1, memory_order_release);
 }
 
 // What is live, when `bound` told more than the peak. Slack that another thread has taken but not
@@ -448,13 +439,10 @@ static void account_add(struct mw_thread *self_block, unsigned account, uint64_t
         }
 }
 
+// All that a thread freed it keeps as slack, however much: who raises the peak takes it back. So
+// threads that free and allocate in turns never meet at the account, whoever's blocks they are.
 static void account_sub(struct mw_thread *self_block, unsigned account, uint64_t bytes) {
-    _Atomic uint64_t *slack = &self_block->slack[account];
-    uint64_t kept = mw_add(slack, bytes) + bytes;
-    if (mw_likely(kept <= SLACK_BYTES) || kept / SLACK_BLOCKS <= bytes) return;
-    struct mw_account *a = &mw_ledger->account[account];
-    mw_add(&a->settling, 1);
-    give_back_slack(a, atomic_exchange_explicit(slack, 0, memory_order_acq_rel));
+    mw_add(&self_block->slack[account], bytes);
 }
 
 // The same for a site, but the slack lies in the thread's own cell, where nobody takes it back: the
@@ -462,6 +450,7 @@ static void account_sub(struct mw_thread *self_block, unsigned account, uint64_t
 // thread keeps no more than MW_SITE_SLACK: who allocates larger blocks than that pays for a shared
 // line each time, which beside such an allocation is nothing. Slack is also taken in advance,
 // though never beyond the peak, so that threads that only allocate seldom meet at the site.
+#define SLACK_BLOCKS 8u
 static void site_add(struct mw_site *site, struct mw_cell *c, uint64_t bytes) {
     bool own = c && mw_self.index; // a shared block's cells have several writers: no slack there
     uint64_t have = own ? mw_get(&c->slack) : 0;
@@ -497,7 +486,7 @@ static void site_sub(struct mw_site *site, struct mw_cell *c, uint64_t bytes) {
 static void tally_lifetime(struct mw_cell *c, const struct mw_taken *t) {
     static const uint64_t ends[MW_LIFETIMES - 1] = MW_LIFETIME_ENDS;
     if (t->class_ == MW_CLASS_MAPPING) return; // whose record has no room for a time
-    uint64_t lived = mw_now_ns() / 1000000 - (t->birth & MW_BIRTH_MASK);
+    uint64_t lived = t->taken_ns / 1000000 - (t->birth & MW_BIRTH_MASK);
     unsigned i = 0;
     while (i < MW_LIFETIMES - 1 && lived >= ends[i]) i++;
     if (mw_likely(mw_self.index))
@@ -564,6 +553,7 @@ static uint32_t stack_of(const struct mw_birth *b) {
 }
 
 MW_HOT void mw_born(const struct mw_birth *b) {
+    mw_record_fetch(b->class_, b->key);
     struct mw_thread *block = mw_thread_block();
     uint32_t index = mw_site_of(b, stack_of(b)), place = mw_place_of(b);
     uint64_t bytes = b->bytes < MW_MAX_BYTES ? b->bytes : MW_MAX_BYTES;

@@ -81,6 +81,7 @@ struct mw_taken {
     uint64_t key; // folded
     enum mw_class class_;
     uint64_t size, owner, birth; // as in struct mw_record; size == 0 && owner == 0: nothing
+    uint64_t taken_ns;           // when it was taken out, as mw_now_ns
     bool found;
 };
 static inline uint64_t mw_taken_bytes(const struct mw_taken *t) {
@@ -103,6 +104,8 @@ uint64_t mw_records_bytes(uint32_t slots); // of the next segment, overflow coun
 bool mw_records_open(void *segment, uint32_t slots); // registers a segment made by mw_ledger_grow
 void mw_records_reset(void);                         // forgets all segments (a new ledger follows)
 
+// Starts to load what the insertion of that key will need; does not wait for it.
+void mw_record_fetch(enum mw_class class_, uint64_t key);
 // Inserts. A record with that key that was there is taken out and returned in *stale (found =
 // true): its free was missed. False: no room even after growing.
 bool mw_record_insert(const struct mw_taken *record, struct mw_taken *stale);

@@ -74,12 +74,12 @@ static inline int mw_space_on_device(unsigned space) {
 //   owner    flags:16 | thread:16 | site:32
 //   birth    extra:24 | milliseconds:40          for MW_CLASS_MAPPING: 0:16 | handle's key:48
 //
-// Only the commit word decides: FREE → LIVE → FREE, with a new generation at each birth. A reader
-// that sees LIVE, reads the rest and sees the same commit word again has a consistent record. The
-// slot itself is claimed through its bucket's tag (below), so a killed writer leaves nothing but
-// a slot that is never used again.
-// flags: MW_FLAG_*. `extra` is the count of references and mappings (physical memory), or the slack
-// of a pitched allocation: bytes counted minus bytes asked, as mantissa:19 << exponent:5.
+// Only the commit word decides: FREE → BUSY → LIVE → BUSY → FREE, with a new generation at each
+// birth. A reader that sees LIVE, reads the rest and sees the same commit word again has a
+// consistent record. BUSY is stored by compare-and-swap, by the thread that fills or empties the
+// slot; a killed one leaves nothing but a slot that is never used again. flags: MW_FLAG_*. `extra`
+// is the count of references and mappings (physical memory), or the slack of a pitched allocation:
+// bytes counted minus bytes asked, as mantissa:19 << exponent:5.
 struct mw_record {
     _Atomic uint64_t commit, size, owner, birth;
 };
@@ -90,7 +90,7 @@ static_assert(sizeof(struct mw_record) == 32, "two records a cache line");
 #define MW_FLAG_STREAM_ORDERED 1u // made by an asynchronous call: survives its context
 #define MW_FLAG_LATE           2u // made while Python was ending
 
-enum mw_state { MW_FREE, MW_LIVE = 2 };
+enum mw_state { MW_FREE, MW_BUSY, MW_LIVE };
 
 // Key spaces. Addresses share one (unified addressing keeps device, managed and pinned apart);
 // handles are opaque numbers that may equal an address.
@@ -155,9 +155,8 @@ static inline uint64_t mw_unpack_slack(uint64_t packed) {
 }
 
 // A segment of n slots (a power of two) is the records, then a struct mw_bucket for each
-// MW_BUCKET_SLOTS slots, which only the library uses and may space out.
-// tag: who may touch the slot. 0 free; 1 being filled or emptied by the thread whose
-// compare-and-swap stored the 1; else live, and a byte of its key's hash.
+// MW_BUCKET_SLOTS slots, which only the library uses.
+// tag: a byte of the hash of the key that is in the slot, or was there last; 0 = none.
 // overflow: how many live records had their home in this bucket or before and lie behind it. A
 // search goes on to the next bucket only while it is not zero, so a search for an unknown key stays
 // short however long the process has run.

@@ -11,21 +11,27 @@
 // the records that overflowed past it, instead of leaving tombstones: a search for an unknown key
 // stays short for ever.
 //
-// Everything but the record itself goes through the tags, two bytes a slot, which stay in the cache
-// where the records do not: a search compares tags and looks at a record only where one fits; an
-// insertion or removal is one compare-and-swap of a tag byte, and then plain stores.
+// A search compares tags, two bytes a slot, which stay in the cache where the records do not, and
+// looks at a record only where a tag fits. A freed slot keeps its tag: an allocator hands out the
+// same addresses again and again, and a key that comes back finds its old slot by it. So once a
+// program has reached its size next to no tag changes; threads read the lines of the tags, and what
+// goes from one's cache to another's is the record alone.
 //
-// Memory order. A tag is taken (0 -> 1 or T -> 1) with acquire and given back with release, so what
-// a thread does to a record happens before what the next one does. The release fence before an
-// insertion's stores makes a reader in another process that sees one of them also see that the slot
-// was FREE before. LIVE is stored with release, after the rest.
+// A slot is claimed by one compare-and-swap of its commit word (FREE or LIVE -> BUSY); only who
+// claimed it writes its record and its tag.
+//
+// Memory order. A slot is claimed with acquire and given back with release, so what a thread does
+// to a record happens before what the next one does. The release fence behind a claim makes a
+// reader in another process that sees a store of what follows also see that the slot was BUSY. LIVE
+// is stored with release, after the rest; a thread that is told of the key by the one that inserted
+// it also sees its tag.
 //
 // Segments double the total each time: 64 Ki slots, 64 Ki, 128 Ki, ... so right after growth, at
-// 0.86 full before, a live block costs 2 * 34 / 0.86 = 79 bytes (95 with the second segment,
-// because of the first one's spread tags). An insertion tries a key's home bucket in every segment,
-// newest first, before it goes on to the neighbours of any: with so many choices nearly everything
-// is at home even when the table is almost full, overflow counts stay at zero, and churn moves what
-// is live into the newest, largest segment. A search starts the loads of all home buckets together.
+// 0.86 full before, a live block costs 2 * 34 / 0.86 = 79 bytes. An insertion tries a key's home
+// bucket in every segment, newest first, before it goes on to the neighbours of any: with so many
+// choices nearly everything is at home even when the table is almost full, overflow counts stay at
+// zero, and churn moves what is live into the newest, largest segment. A search starts the loads of
+// all home buckets together.
 #include "ledger.h"
 
 #include "map.h"
@@ -40,8 +46,7 @@ struct segment {
     struct mw_record *slots;
     struct mw_bucket *buckets;
     uint32_t bucket_mask;
-    uint32_t shift;  // 64 - log2(buckets)
-    uint32_t spread; // log2 of the room for each bucket's tags, in buckets
+    uint32_t shift; // 64 - log2(buckets)
 };
 
 // How full the table is, told by every 64th key: to count them all would be a cache line that every
@@ -89,11 +94,17 @@ MW_INLINE uint32_t home_bucket(const struct segment *s, uint64_t hash) {
     return (uint32_t)(hash >> s->shift);
 }
 
-enum { TAG_FREE, TAG_BUSY, TAG_FIRST };
+#define NO_TAG 0
 // The home comes from the top bits of the hash, the tag from the middle.
 MW_INLINE uint8_t tag_of(uint64_t hash) {
     uint8_t tag = (uint8_t)(hash >> 32);
-    return tag < TAG_FIRST ? tag + TAG_FIRST : tag;
+    return tag == NO_TAG ? 1 : tag;
+}
+
+// The slot of a bucket that an insertion tries first. A bucket's records are two lines, and while
+// the table is not full this tells which of them a key is in.
+MW_INLINE unsigned favourite(uint64_t hash) {
+    return (unsigned)(hash >> 30) % 2 * (MW_BUCKET_SLOTS / 2);
 }
 
 // Where a bucket is: its tags, and its records.
@@ -103,7 +114,7 @@ struct bucket_parts {
 };
 MW_INLINE struct bucket_parts bucket_at(const struct segment *s, uint32_t number) {
     size_t n = number & s->bucket_mask;
-    return (struct bucket_parts){s->buckets + (n << s->spread), s->slots + n * MW_BUCKET_SLOTS};
+    return (struct bucket_parts){s->buckets + n, s->slots + n * MW_BUCKET_SLOTS};
 }
 
 // A bucket is looked at with one load of all its eight bytes, which is atomic on every machine that
@@ -127,18 +138,6 @@ MW_INLINE unsigned first_slot(uint32_t slots) {
     return (unsigned)__builtin_ctz(slots) / 8;
 }
 
-MW_INLINE bool change_tag(_Atomic uint8_t *tag, uint8_t from, uint8_t to) {
-    return atomic_compare_exchange_strong_explicit(tag, &from, to, memory_order_acquire,
-                                                   memory_order_relaxed);
-}
-
-// Threads that change neighbouring tags take the cache line from each other. With few live blocks
-// that would be at every second event, so in the first segment each bucket's tags have a line of
-// their own; in the others eight buckets share one, and tags close together stay in the cache.
-static uint32_t next_spread(void) {
-    return segment_count() ? 0 : 3;
-}
-
 bool mw_records_open(void *memory, uint32_t slots) {
     uint32_t n = segment_count();
     if (n == MAX_SEGMENTS) return false;
@@ -147,7 +146,6 @@ bool mw_records_open(void *memory, uint32_t slots) {
     s->slots = memory;
     s->buckets = (struct mw_bucket *)(s->slots + slots);
     s->bucket_mask = buckets - 1;
-    s->spread = next_spread();
     s->shift = (uint32_t)__builtin_clz(buckets) + 33;
     mw_set(&table.growing, n + 1);
     mw_add(&table.sampled_max, slots / SAMPLING * LOAD_PERCENT / 100);
@@ -164,7 +162,7 @@ void mw_records_reset(void) {
 
 uint64_t mw_records_bytes(uint32_t slots) {
     return (uint64_t)slots * sizeof(struct mw_record) +
-           ((uint64_t)(slots / MW_BUCKET_SLOTS) << next_spread()) * sizeof(struct mw_bucket);
+           (uint64_t)(slots / MW_BUCKET_SLOTS) * sizeof(struct mw_bucket);
 }
 
 // One thread grows; the others do not wait for it but search further for a free slot meanwhile.
@@ -191,58 +189,72 @@ MW_INLINE void load_fields(struct mw_record *r, struct mw_taken *out) {
     out->birth = mw_get(&r->birth);
 }
 
+// A slot as it was seen.
+struct slot {
+    struct mw_record *record;
+    _Atomic uint8_t *tag;
+    uint64_t commit;
+};
+MW_INLINE struct slot slot_in(struct bucket_parts b, unsigned i, memory_order order) {
+    struct mw_record *record = &b.slots[i];
+    return (struct slot){record, &b.tags->tag[i], atomic_load_explicit(&record->commit, order)};
+}
+
 // Where a live record is.
 struct position {
+    struct slot at;
     struct segment *segment;
-    struct mw_record *slot;
-    _Atomic uint8_t *tag;
-    uint64_t commit, hash;
+    uint64_t hash;
     uint32_t probes; // buckets behind its home
 };
 
+// Whether a key that comes back is best put into its old slot. Where that is in a segment smaller
+// than the newest the key moves on, and its old tag there would only lead searches astray.
+MW_INLINE bool keeps_tags(const struct segment *s, const struct segment *newest) {
+    return s->bucket_mask == newest->bucket_mask;
+}
+
+// True: nobody else touches the slot until its commit word is stored.
+MW_INLINE bool claim(struct mw_record *record, uint64_t seen) {
+    uint64_t busy = mw_commit(MW_BUSY, mw_commit_generation(seen), 0, 0);
+    return atomic_compare_exchange_strong_explicit(&record->commit, &seen, busy,
+                                                   memory_order_acquire, memory_order_relaxed);
+}
+
 // Takes out what was found at `p`, unless somebody else did meanwhile.
-MW_INLINE bool take_at(const struct position *p, struct mw_taken *out) {
-    uint8_t tag = tag_of(p->hash);
-    if (!change_tag(p->tag, tag, TAG_BUSY)) return false;
-    if (mw_get(&p->slot->commit) != p->commit) { // another record with the same tag by now
-        atomic_store_explicit(p->tag, tag, memory_order_release);
-        return false;
-    }
-    *out = (struct mw_taken){
-        .key = mw_commit_key(p->commit), .class_ = mw_commit_class(p->commit), .found = true};
-    load_fields(p->slot, out);
-    mw_set(&p->slot->commit, mw_commit(MW_FREE, mw_commit_generation(p->commit), 0, 0));
+MW_INLINE bool take_at(const struct position *p, uint64_t now_ns, struct mw_taken *out) {
+    struct mw_record *record = p->at.record;
+    uint64_t commit = p->at.commit;
+    if (!claim(record, commit)) return false;
+    *out = (struct mw_taken){.key = mw_commit_key(commit),
+                             .class_ = mw_commit_class(commit),
+                             .taken_ns = now_ns,
+                             .found = true};
+    load_fields(record, out);
     if (mw_unlikely(p->probes))
         count_overflow(p->segment, home_bucket(p->segment, p->hash), p->probes, -1);
     if (mw_unlikely(is_sampled(p->hash))) mw_add(&table.sampled, -1);
-    atomic_store_explicit(p->tag, TAG_FREE, memory_order_release);
+    if (mw_unlikely(p->probes || !keeps_tags(p->segment, mw_get(&table.newest))))
+        mw_set(p->at.tag, NO_TAG);
+    commit = mw_commit(MW_FREE, mw_commit_generation(commit), 0, 0);
+    atomic_store_explicit(&record->commit, commit, memory_order_release);
     return true;
 }
 
-// The record of a key in one bucket, if it is there.
+// The record of a key in one bucket, if it is there. If not, and `old` is not NULL, the slot where
+// it was before, if that is still free.
 MW_INLINE bool bucket_find(struct bucket_parts b, uint64_t seen, uint64_t wanted, uint64_t hash,
-                           struct position *out) {
+                           struct slot *out, struct slot *old) {
     const uint64_t generation_mask = UINT64_C(0x3ff) << 52;
     for (uint32_t slots = slots_tagged(seen, tag_of(hash)); slots; slots &= slots - 1) {
-        unsigned i = first_slot(slots);
-        uint64_t commit = atomic_load_explicit(&b.slots[i].commit, memory_order_acquire);
-        if (mw_unlikely((commit & ~generation_mask) != wanted)) continue;
-        out->slot = &b.slots[i];
-        out->tag = &b.tags->tag[i];
-        out->commit = commit;
-        return true;
+        struct slot s = slot_in(b, first_slot(slots), memory_order_acquire);
+        if ((s.commit & ~generation_mask) == wanted) {
+            *out = s;
+            return true;
+        }
+        if (old && mw_commit_state(s.commit) == MW_FREE) *old = s;
     }
     return false;
-}
-
-MW_INLINE void fill_slot(struct mw_record *r, const struct mw_taken *record) {
-    unsigned generation = mw_commit_generation(mw_get(&r->commit)) + 1;
-    mw_fence(memory_order_release);
-    mw_set(&r->size, record->size);
-    mw_set(&r->owner, record->owner);
-    mw_set(&r->birth, record->birth);
-    atomic_store_explicit(&r->commit, mw_commit(MW_LIVE, generation, record->class_, record->key),
-                          memory_order_release);
 }
 
 // Behind its home, where next to nothing is.
@@ -252,7 +264,7 @@ static __attribute__((noinline)) bool find_behind(struct segment *s, uint64_t wa
         struct bucket_parts b = bucket_at(s, home_bucket(s, out->hash) + probe);
         uint64_t seen = look(b.tags);
         out->probes = probe;
-        if (bucket_find(b, seen, wanted, out->hash, out)) return true;
+        if (bucket_find(b, seen, wanted, out->hash, &out->at, NULL)) return true;
         if (!overflowed(seen)) return false;
     }
     return false;
@@ -265,32 +277,46 @@ struct start {
     struct bucket_parts bucket;
 };
 
-// Also starts to load what the search will look at: tags and records come from memory or another
-// core side by side, not one after the other.
 MW_INLINE struct start begin(uint64_t hash) {
     struct start start = {NULL, {NULL, NULL}};
     start.segment = atomic_load_explicit(&table.newest, memory_order_acquire);
     if (mw_unlikely(!start.segment)) return start;
     start.bucket = bucket_at(start.segment, home_bucket(start.segment, hash));
-    prefetch_to_change(start.bucket.tags);
-    prefetch_to_change(start.bucket.slots);
-    prefetch_to_change(start.bucket.slots + MW_BUCKET_SLOTS / 2);
-    for (const struct segment *older = table.segment; older < start.segment; older++)
-        __builtin_prefetch(bucket_at(older, home_bucket(older, hash)).tags);
     return start;
 }
 
-// Fills in *out, where `hash` stands.
-MW_INLINE bool find(struct start start, enum mw_class class_, uint64_t key, struct position *out) {
+// Starts to load what a search will look at: tags and records come from memory, or from another
+// core, side by side and not one after the other. While the table is small only the record's likely
+// line: to take others away from a core that needs them would cost more.
+MW_INLINE void fetch(struct start start, uint64_t hash) {
+    if (mw_unlikely(!start.segment)) return;
+    __builtin_prefetch(start.bucket.tags);
+    prefetch_to_change(start.bucket.slots + favourite(hash));
+    if (start.segment > &table.segment[1])
+        prefetch_to_change(start.bucket.slots + (favourite(hash) ^ MW_BUCKET_SLOTS / 2));
+    for (const struct segment *older = table.segment; older < start.segment; older++)
+        __builtin_prefetch(bucket_at(older, home_bucket(older, hash)).tags);
+}
+
+MW_HOT void mw_record_fetch(enum mw_class class_, uint64_t key) {
+    uint64_t hash = hash_key(class_, mw_fold_key(key));
+    fetch(begin(hash), hash);
+}
+
+// Fills in *out, where `hash` stands. If there is none, *old, if it is not NULL, becomes the slot
+// into which such a key is best put, as far as it is known.
+MW_INLINE bool find(struct start start, enum mw_class class_, uint64_t key, struct position *out,
+                    struct slot *old) {
     const uint64_t wanted = mw_commit(MW_LIVE, 0, class_, key), hash = out->hash;
     struct segment *s = start.segment;
     struct bucket_parts b = start.bucket;
     if (mw_unlikely(!s)) return false;
     for (;;) {
         uint64_t seen = look(b.tags);
+        struct slot *before = keeps_tags(s, start.segment) ? old : NULL;
         out->segment = s;
         out->probes = 0;
-        if (bucket_find(b, seen, wanted, hash, out)) return true;
+        if (bucket_find(b, seen, wanted, hash, &out->at, before)) return true;
         if (mw_unlikely(overflowed(seen)) && find_behind(s, wanted, out)) return true;
         if (s == table.segment) return false;
         s--;
@@ -298,16 +324,30 @@ MW_INLINE bool find(struct start start, enum mw_class class_, uint64_t key, stru
     }
 }
 
-MW_INLINE bool bucket_insert(struct segment *s, struct bucket_parts b, uint32_t probe,
+// Puts a record into a slot that was free, `probes` buckets behind its home, unless somebody else
+// claims it.
+MW_INLINE bool put(const struct slot *into, const struct mw_taken *record, uint64_t hash,
+                   struct segment *s, uint32_t probes) {
+    struct mw_record *r = into->record;
+    if (mw_unlikely(!claim(r, into->commit))) return false;
+    if (mw_unlikely(probes)) count_overflow(s, home_bucket(s, hash), probes, +1);
+    if (mw_unlikely(mw_get(into->tag) != tag_of(hash))) mw_set(into->tag, tag_of(hash));
+    mw_fence(memory_order_release);
+    mw_set(&r->size, record->size);
+    mw_set(&r->owner, record->owner);
+    mw_set(&r->birth, record->birth);
+    uint64_t commit =
+        mw_commit(MW_LIVE, mw_commit_generation(into->commit) + 1, record->class_, record->key);
+    atomic_store_explicit(&r->commit, commit, memory_order_release);
+    return true;
+}
+
+MW_INLINE bool bucket_insert(struct segment *s, struct bucket_parts b, uint32_t probes,
                              const struct mw_taken *record, uint64_t hash) {
-    for (uint32_t slots = slots_tagged(look(b.tags), TAG_FREE); slots; slots &= slots - 1) {
-        unsigned i = first_slot(slots);
-        prefetch_to_change(&b.slots[i]);
-        if (mw_unlikely(!change_tag(&b.tags->tag[i], TAG_FREE, TAG_BUSY))) continue;
-        if (mw_unlikely(probe)) count_overflow(s, home_bucket(s, hash), probe, +1);
-        fill_slot(&b.slots[i], record);
-        atomic_store_explicit(&b.tags->tag[i], tag_of(hash), memory_order_release);
-        return true;
+    for (unsigned i = 0; i < MW_BUCKET_SLOTS; i++) {
+        struct slot here = slot_in(b, i ^ favourite(hash), memory_order_relaxed);
+        if (mw_commit_state(here.commit) == MW_FREE && put(&here, record, hash, s, probes))
+            return true;
     }
     return false;
 }
@@ -331,40 +371,48 @@ static __attribute__((noinline)) bool insert_anywhere(const struct mw_taken *rec
 }
 
 MW_HOT bool mw_record_insert(const struct mw_taken *record, struct mw_taken *stale) {
-    struct position old = {.hash = hash_key(record->class_, record->key)};
-    struct start start = begin(old.hash);
+    struct position same = {.hash = hash_key(record->class_, record->key)};
+    struct slot before = {NULL, NULL, 0};
+    struct start start = begin(same.hash);
     stale->found = false;
-    while (mw_unlikely(find(start, record->class_, record->key, &old)) && !take_at(&old, stale))
-        start = begin(old.hash);
-    if (mw_unlikely(is_sampled(old.hash)) &&
+    while (mw_unlikely(find(start, record->class_, record->key, &same, &before)) &&
+           !take_at(&same, mw_now_ns(), stale))
+        start = begin(same.hash);
+    if (mw_unlikely(is_sampled(same.hash)) &&
         mw_add(&table.sampled, 1) >= mw_get(&table.sampled_max))
         grow(segment_count());
-    return (mw_likely(start.segment) &&
-            mw_likely(bucket_insert(start.segment, start.bucket, 0, record, old.hash))) ||
-           insert_anywhere(record, old.hash);
+    return (mw_likely(before.record) && mw_likely(put(&before, record, same.hash, NULL, 0))) ||
+           (mw_likely(start.segment) &&
+            mw_likely(bucket_insert(start.segment, start.bucket, 0, record, same.hash))) ||
+           insert_anywhere(record, same.hash);
 }
 
 MW_HOT bool mw_record_take(enum mw_class class_, uint64_t key, struct mw_taken *out) {
     out->found = false;
     key = mw_fold_key(key);
-    struct position at = {.hash = hash_key(class_, key)};
-    // A lost race means that another thread took this very record: look again, for there might be
-    // a second one of that key when a free was missed.
-    while (find(begin(at.hash), class_, key, &at))
-        if (take_at(&at, out)) return true;
+    struct position found = {.hash = hash_key(class_, key)};
+    struct start start = begin(found.hash);
+    fetch(start, found.hash);
+    uint64_t now_ns = mw_now_ns(); // while the record is on its way
+    while (find(start, class_, key, &found, NULL)) {
+        if (take_at(&found, now_ns, out)) return true;
+        // A lost race means that another thread took this very record: look again, for there might
+        // be a second one of that key when a free was missed.
+        start = begin(found.hash);
+    }
     return false;
 }
 
 bool mw_record_find(enum mw_class class_, uint64_t key, struct mw_taken *out) {
     out->found = false;
     key = mw_fold_key(key);
-    struct position at = {.hash = hash_key(class_, key)};
-    while (find(begin(at.hash), class_, key, &at)) {
+    struct position found = {.hash = hash_key(class_, key)};
+    while (find(begin(found.hash), class_, key, &found, NULL)) {
         out->key = key;
         out->class_ = class_;
-        load_fields(at.slot, out);
+        load_fields(found.at.record, out);
         mw_fence(memory_order_acquire); // the second look must not move up
-        if (mw_get(&at.slot->commit) == at.commit) return out->found = true;
+        if (mw_get(&found.at.record->commit) == found.at.commit) return out->found = true;
     }
     return false;
 }
@@ -374,19 +422,20 @@ bool mw_record_refer(enum mw_class class_, uint64_t key, int delta, struct mw_ta
     const uint64_t one = UINT64_C(1) << 40;
     *ended = false;
     key = mw_fold_key(key);
-    struct position at = {.hash = hash_key(class_, key)};
-    while (find(begin(at.hash), class_, key, &at)) {
-        uint64_t birth = mw_get(&at.slot->birth);
+    struct position found = {.hash = hash_key(class_, key)};
+    while (find(begin(found.hash), class_, key, &found, NULL)) {
+        struct mw_record *record = found.at.record;
+        uint64_t birth = mw_get(&record->birth);
         uint64_t count = birth >> 40;
         if (delta < 0 && count <= 1) {
-            if (!take_at(&at, out)) continue;
+            if (!take_at(&found, mw_now_ns(), out)) continue;
             return *ended = true;
         }
         uint64_t changed = delta < 0 ? birth - one : birth + one;
-        if (atomic_compare_exchange_strong_explicit(&at.slot->birth, &birth, changed,
+        if (atomic_compare_exchange_strong_explicit(&record->birth, &birth, changed,
                                                     memory_order_acq_rel, memory_order_relaxed)) {
             *out = (struct mw_taken){.key = key, .class_ = class_, .found = true};
-            load_fields(at.slot, out);
+            load_fields(record, out);
             return true;
         }
     }
@@ -396,24 +445,26 @@ bool mw_record_refer(enum mw_class class_, uint64_t key, int delta, struct mw_ta
 
 void mw_records_take_all(bool (*match)(const struct mw_taken *, void *),
                          void (*each)(const struct mw_taken *), void *context) {
+    uint64_t now_ns = mw_now_ns();
     uint32_t n = segment_count();
     for (uint32_t k = 0; k < n; k++) {
         struct segment *s = &table.segment[k];
         uint32_t slots = (s->bucket_mask + 1) * MW_BUCKET_SLOTS;
         for (uint32_t i = 0; i < slots; i++) {
-            uint64_t c = atomic_load_explicit(&s->slots[i].commit, memory_order_acquire);
-            if (mw_commit_state(c) != MW_LIVE) continue;
-            struct mw_taken t = {
-                .key = mw_commit_key(c), .class_ = mw_commit_class(c), .found = true};
-            load_fields(&s->slots[i], &t);
-            mw_fence(memory_order_acquire); // the second look must not move up
-            if (mw_get(&s->slots[i].commit) != c || !match(&t, context)) continue;
-            uint64_t hash = hash_key(t.class_, t.key);
             uint32_t bucket = i / MW_BUCKET_SLOTS;
-            struct position at = {
-                s, &s->slots[i], &bucket_at(s, bucket).tags->tag[i % MW_BUCKET_SLOTS],
-                c, hash,         (bucket - home_bucket(s, hash)) & s->bucket_mask};
-            if (take_at(&at, &t)) each(&t);
+            struct slot slot =
+                slot_in(bucket_at(s, bucket), i % MW_BUCKET_SLOTS, memory_order_acquire);
+            if (mw_commit_state(slot.commit) != MW_LIVE) continue;
+            struct mw_taken t = {.key = mw_commit_key(slot.commit),
+                                 .class_ = mw_commit_class(slot.commit),
+                                 .found = true};
+            load_fields(slot.record, &t);
+            mw_fence(memory_order_acquire); // the second look must not move up
+            if (mw_get(&slot.record->commit) != slot.commit || !match(&t, context)) continue;
+            uint64_t hash = hash_key(t.class_, t.key);
+            struct position found = {slot, s, hash,
+                                     (bucket - home_bucket(s, hash)) & s->bucket_mask};
+            if (take_at(&found, now_ns, &t)) each(&t);
         }
     }
 }

@@ -329,9 +329,9 @@ def assert_counts_what_it_lost(report, books):
 LIMITS = {
     "no files": ("ulimit -f 0", None),
     "files smaller than a ledger": ("ulimit -f 1000", None),
-    "files a little smaller than a ledger": ("ulimit -f 3232", None),
-    "files with no room for stacks": ("ulimit -f 3660", "no stacks"),
-    "files of a ledger's first size": ("ulimit -f 3940", "report"),
+    "files a little smaller than a ledger": ("ulimit -f 2336", None),
+    "files with no room for stacks": ("ulimit -f 2764", "no stacks"),
+    "files of a ledger's first size": ("ulimit -f 3044", "report"),
     "four descriptors": ("ulimit -n 4", "ledger"),
     "five descriptors": ("ulimit -n 5", "ledger"),
     "twelve descriptors": ("ulimit -n 12", "report"),

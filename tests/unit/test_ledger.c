@@ -265,6 +265,57 @@ static void an_address_handed_out_again_is_known_in_a_large_table(void **state) 
     assert_consistent();
 }
 
+// Where the record of an address lies in the file; NULL = nowhere.
+static const struct mw_record *record_of(uint64_t key) {
+    for (int i = 0; i < (int)MW_CHUNKS; i++) {
+        const struct mw_chunk *c = &mw_ledger->chunk[i];
+        const struct mw_record *r = (const struct mw_record *)((const char *)mw_ledger + c->offset);
+        for (uint32_t k = 0; c->kind == MW_CHUNK_RECORDS && k < c->count; k++)
+            if (mw_commit_state(r[k].commit) == MW_LIVE && mw_commit_key(r[k].commit) == key)
+                return &r[k];
+    }
+    return NULL;
+}
+
+// So threads that use the same addresses over and over write to nothing but the records.
+static void an_address_that_comes_back_gets_its_old_place(void **state) {
+    (void)state;
+    enum { N = 100000, LOOKED_AT = 200 }; // two segments
+    const struct mw_record *before[LOOKED_AT];
+    unsigned moved = 0;
+    for (uint64_t round = 0; round < 2; round++) {
+        for (uint64_t i = 0; i < N; i++) {
+            struct mw_birth b = block(0x7f0000000000 + (round ? N - 1 - i : i) * 512, 512);
+            mw_born(&b);
+        }
+        for (uint64_t i = 0; i < LOOKED_AT; i++) {
+            const struct mw_record *r = record_of(0x7f0000000000 + i * (N / LOOKED_AT) * 512);
+            assert_non_null(r);
+            if (round) moved += r != before[i];
+            before[i] = r;
+        }
+        for (uint64_t i = 0; i < N; i++) assert_true(free_block(0x7f0000000000 + i * 512));
+    }
+    assert_in_range(moved, 0, LOOKED_AT / 20); // two whose tags are alike may change places
+    assert_consistent();
+}
+
+static void addresses_that_never_come_back_fill_nothing_up(void **state) {
+    (void)state;
+    enum { LIVE = 1000, N = 1000000 };
+    const uint64_t first = 0x100000000000, length = mw_ledger->file_bytes;
+    for (uint64_t i = 0; i < N; i++) {
+        struct mw_birth b = block(first + i * 512, 512);
+        mw_born(&b);
+        if (i >= LIVE) assert_true(free_block(first + (i - LIVE) * 512));
+        if (i >= LIVE && i % 1000 == 0) assert_false(free_block(first + (i - LIVE) * 512));
+    }
+    assert_int_equal(read_totals().records, LIVE);
+    assert_int_equal(mw_ledger->losses[MW_LOSS_RECORDS], 0);
+    assert_int_equal(mw_ledger->file_bytes, length);
+    assert_consistent();
+}
+
 static void the_peak_is_the_largest_sum_there_was(void **state) {
     (void)state;
     uint64_t live = 0, highest = 0, bytes[64] = {0};
@@ -383,23 +434,23 @@ struct work {
     pthread_barrier_t *all_hold;
 };
 
+// Even if something is wrong it goes on to the barriers: others wait there.
 static void *hammer(void *argument) {
     const struct work *w = argument;
     uint64_t base = 0x7f0000000000 + ((uint64_t)w->index << 32);
     bool held[MINE] = {false};
-    unsigned random = w->index + 1;
+    unsigned random = w->index + 1, missed = 0;
     for (int i = 0; i < ROUNDS; i++) {
         unsigned k = (random = random * 1103515245 + 12345) >> 16 & (MINE - 1);
         if (held[k]) {
-            if (!free_block(base + k * 512)) return "a recorded block was not found";
+            missed += !free_block(base + k * 512);
         } else {
             struct mw_birth b = block(base + k * 512, 512);
             mw_born(&b);
         }
         held[k] = !held[k];
     }
-    for (unsigned k = 0; k < MINE; k++)
-        if (held[k] && !free_block(base + k * 512)) return "a recorded block was not found";
+    for (unsigned k = 0; k < MINE; k++) missed += held[k] && !free_block(base + k * 512);
     // The highest sum of all, at one moment: everybody holds everything.
     pthread_barrier_wait(w->all_hold);
     for (unsigned k = 0; k < MINE; k++) {
@@ -407,7 +458,7 @@ static void *hammer(void *argument) {
         mw_born(&b);
     }
     pthread_barrier_wait(w->all_hold);
-    return NULL;
+    return missed ? "a recorded block was not found" : NULL;
 }
 
 // One thread after the other: nothing is live when the next begins.
@@ -478,6 +529,106 @@ static void eight_threads_leave_exact_sums(void **state) {
     assert_consistent();
 }
 
+static void *squeeze_in(void *seed) {
+    uint64_t fresh = (uint64_t)(uintptr_t)seed << 40;
+    for (int i = 0; i < ROUNDS; i++) {
+        struct mw_birth b = block(fresh += 512, 512);
+        mw_born(&b);
+        free_block(b.key); // not there if there was no room
+    }
+    return NULL;
+}
+
+// A table that is full but for a few slots: all threads want the same ones.
+static void no_two_blocks_get_the_same_slot(void **state) {
+    (void)state;
+    struct mw_ledger_place place = {path, UINT64_C(4) << 20, MANY_SITES,
+                                    open("/tmp", O_RDWR | O_TMPFILE, 0600)};
+    assert_true(mw_ledger_create(&place) >= 0);
+    for (uint64_t i = 0; i < 80000; i++) {
+        struct mw_birth b = block(0x7f0000000000 + i * 512, 512);
+        mw_born(&b);
+    }
+    for (uint64_t i = 0; i < 80000; i += 1000) free_block(0x7f0000000000 + i * 512);
+    uint64_t left = read_totals().records;
+    pthread_t thread[THREADS];
+    for (uintptr_t i = 0; i < THREADS; i++)
+        pthread_create(&thread[i], NULL, squeeze_in, (void *)(i + 1));
+    for (unsigned i = 0; i < THREADS; i++) pthread_join(thread[i], NULL);
+    assert_int_equal(read_totals().records, left);
+    assert_consistent();
+}
+
+// What another thread freed is not live, though it keeps it at hand for allocations of its own.
+static void *free_a_hundred(void *first) {
+    for (uintptr_t i = 0; i < 100; i++)
+        if (!free_block((uintptr_t)first + (i << 20))) return "a recorded block was not found";
+    return NULL;
+}
+
+static void the_peak_stays_exact_while_another_thread_frees(void **state) {
+    (void)state;
+    for (uint64_t round = 1; round <= 4; round++) {
+        uint64_t blocks = 100 * round, base = 0x7f0000000000;
+        for (uint64_t i = 0; i < blocks; i++) {
+            struct mw_birth b = block(base + (i << 20), 1 << 20);
+            mw_born(&b);
+        }
+        assert_int_equal(peak(), blocks << 20);
+        for (uint64_t i = 0; i < blocks; i += 100) {
+            pthread_t thread;
+            void *complaint;
+            pthread_create(&thread, NULL, free_a_hundred, (void *)(base + (i << 20)));
+            pthread_join(thread, &complaint);
+            assert_null(complaint);
+        }
+        assert_int_equal(peak(), blocks << 20);
+        assert_int_equal(mw_account_live(mw_account_of(0, MW_SPACE_DEVICE)), 0);
+    }
+    assert_consistent();
+}
+
+// Blocks on their way from any thread to any other: 0, or the address of a live one.
+enum { HANDED = 4096 };
+static _Atomic uint64_t handed[HANDED];
+
+static void *hand_on(void *seed) {
+    unsigned random = (unsigned)(uintptr_t)seed;
+    uint64_t fresh = (uint64_t)(uintptr_t)seed << 40;
+    for (int i = 0; i < 4 * ROUNDS; i++) {
+        unsigned k = (random = random * 1103515245 + 12345) >> 16 & (HANDED - 1);
+        uint64_t key = atomic_exchange(&handed[k], 0);
+        if (key && !free_block(key)) return "a recorded block was not found";
+        if (key && free_block(key)) return "a freed block was found again";
+        if (!key) key = fresh += 512;
+        struct mw_birth b = block(key, 512);
+        mw_born(&b);
+        key = atomic_exchange(&handed[k], key);
+        if (key && !free_block(key)) return "a recorded block was not found";
+    }
+    return NULL;
+}
+
+static void blocks_handed_from_thread_to_thread_are_found(void **state) {
+    (void)state;
+    pthread_t thread[THREADS];
+    uint64_t left = 0;
+    for (uintptr_t i = 0; i < THREADS; i++)
+        pthread_create(&thread[i], NULL, hand_on, (void *)(i + 1));
+    for (unsigned i = 0; i < THREADS; i++) {
+        void *complaint;
+        pthread_join(thread[i], &complaint);
+        if (complaint) fail_msg("%s", (const char *)complaint);
+    }
+    for (unsigned k = 0; k < HANDED; k++) {
+        left += handed[k] != 0;
+        handed[k] = 0;
+    }
+    assert_int_equal(read_totals().records, left);
+    assert_int_equal(mw_ledger->losses[MW_LOSS_REUSED_KEYS], 0);
+    assert_consistent();
+}
+
 static void *one_block(void *argument) {
     struct mw_birth b = block((uintptr_t)argument, 4096);
     mw_born(&b);
@@ -522,6 +673,8 @@ int main(void) {
         TEST(physical_memory_lives_until_its_last_reference),
         TEST(an_address_handed_out_again_ends_the_old_record),
         TEST(an_address_handed_out_again_is_known_in_a_large_table),
+        TEST(an_address_that_comes_back_gets_its_old_place),
+        TEST(addresses_that_never_come_back_fill_nothing_up),
         TEST(the_peak_is_the_largest_sum_there_was),
         TEST(the_slack_of_a_pitched_allocation_is_kept),
         TEST(every_stack_is_a_site_of_its_own),
@@ -529,6 +682,9 @@ int main(void) {
         TEST(a_sites_peak_is_the_largest_sum_of_its_blocks),
         TEST(a_sites_peak_is_not_the_sum_of_its_threads),
         TEST(eight_threads_leave_exact_sums),
+        TEST(no_two_blocks_get_the_same_slot),
+        TEST(the_peak_stays_exact_while_another_thread_frees),
+        TEST(blocks_handed_from_thread_to_thread_are_found),
         TEST(short_threads_share_a_block_of_counters),
         TEST(a_length_that_somebody_overwrote_does_not_move_what_is_added),
     };

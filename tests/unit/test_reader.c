@@ -653,6 +653,17 @@ static void a_thread_killed_in_an_allocation_is_not_accused(void **state) {
     }
 }
 
+// A slot that it was filling, or emptying, is nobody's.
+static void a_slot_that_a_killed_thread_had_claimed_is_no_block(void **state) {
+    (void)state;
+    b.record[500] = b.record[4];
+    b.record[500].commit = mw_commit(MW_BUSY, 7, 0, 0);
+    must_read();
+    assert_true(check.ok);
+    assert_int_equal(m.records, 13);
+    model_free(&m);
+}
+
 static void a_killed_thread_excuses_one_event_only(void **state) {
     (void)state;
     b.thread[1].in_flight = 1;
@@ -703,6 +714,7 @@ int main(void) {
         TEST(each_wrong_number_is_noticed),
         TEST(slack_is_not_live),
         TEST(a_thread_killed_in_an_allocation_is_not_accused),
+        TEST(a_slot_that_a_killed_thread_had_claimed_is_no_block),
         TEST(a_killed_thread_excuses_one_event_only),
         TEST(an_event_of_several_blocks_excuses_as_many),
     };
