@@ -373,18 +373,38 @@ MW_INLINE void tally(_Atomic uint64_t *counter, uint64_t n) {
 
 // ---- events ----------------------------------------------------------------------------------
 
+// What a thread keeps to itself of what it freed: so many blocks of the present size, and at least
+// so many bytes. More of it is seldomer a meeting at the account; but a slack that a stopped thread
+// has taken and not yet subtracted is what a peak can be wrong by.
+#define SLACK_BLOCKS  8u
+#define ACCOUNT_SLACK (UINT64_C(16) << 20)
+
+// A slack on its way back to `bound` is in neither, for some nanoseconds. `settling` is counted up
+// before and `settled` after.
+static uint64_t move_back(struct mw_account *a, _Atomic uint64_t *slack) {
+    // Acquire and release: who sees that a slack is gone also sees that the move began.
+    uint64_t taken = atomic_exchange_explicit(slack, 0, memory_order_acq_rel);
+    mw_add(&a->bound, -taken);
+    return taken;
+}
+
+// Moves under way when *settled was read, or begun since, but for those of threads that were given
+// up. Call with what was read before, after what is to be judged by it was read.
+static uint64_t moves_since(struct mw_account *a, uint64_t settled) {
+    mw_fence(memory_order_acquire);
+    uint64_t moves = mw_get(&a->settling) - settled, given_up = mw_get(&a->given_up);
+    return moves > given_up ? moves - given_up : 0;
+}
+
 // bound = live from here on, as far as other threads stand still.
 static void take_all_slack(struct mw_account *a, unsigned account) {
-    uint64_t taken = 0;
     uint32_t used = mw_get(&threads_used);
     mw_add(&a->settling, 1);
     for (uint32_t i = 0; i < used; i++) {
         struct mw_thread *t = thread_at(i);
-        // Acquire: who sees that a slack is gone also sees that the move began.
         if (t && atomic_load_explicit(&t->slack[account], memory_order_acquire))
-            taken += atomic_exchange_explicit(&t->slack[account], 0, memory_order_acq_rel);
+            move_back(a, &t->slack[account]);
     }
-    mw_add(&a->bound, -taken);
     atomic_fetch_add_explicit(&a->settled, 1, memory_order_release);
 }
 
@@ -393,27 +413,37 @@ static void take_all_slack(struct mw_account *a, unsigned account) {
 // thread that is in the midst of one was interrupted there, so it is let go on; one that was ended
 // there (pthread_cancel) is not waited for twice, and what is told is too high by that slack.
 static uint64_t bound_without_slack(struct mw_account *a, unsigned account) {
-    uint64_t bound = 0, moves = 0;
+    uint64_t bound = 0, settled = 0;
     for (unsigned i = 0; i < TRIES; i++) {
         if (i) sched_yield();
         take_all_slack(a, account);
-        uint64_t settled = atomic_load_explicit(&a->settled, memory_order_acquire);
-        bound = atomic_load_explicit(&a->bound, memory_order_acquire);
-        moves = mw_get(&a->settling) - settled;
-        if ((int64_t)moves <= 0) return bound;
+        settled = atomic_load_explicit(&a->settled, memory_order_acquire);
+        bound = mw_get(&a->bound);
+        if (!moves_since(a, settled)) {
+            // One that was given up came back.
+            uint64_t moves = mw_get(&a->settling) - settled;
+            if (mw_unlikely(moves < mw_get(&a->given_up))) mw_set(&a->given_up, moves);
+            return bound;
+        }
     }
-    mw_add(&a->settled, moves);
+    mw_set(&a->given_up, mw_get(&a->settling) - settled);
     return bound;
 }
 
 uint64_t mw_account_live(unsigned account) {
-    uint64_t live = mw_get(&mw_ledger->account[account].bound);
+    struct mw_account *a = &mw_ledger->account[account];
     uint32_t used = mw_get(&threads_used);
-    for (uint32_t i = 0; i < used; i++) {
-        struct mw_thread *t = thread_at(i);
-        if (t) live -= mw_get(&t->slack[account]);
+    uint64_t live = 0;
+    for (unsigned tries = 0; tries < TRIES; tries++) {
+        uint64_t settled = atomic_load_explicit(&a->settled, memory_order_acquire);
+        live = mw_get(&a->bound);
+        for (uint32_t i = 0; i < used; i++) {
+            struct mw_thread *t = thread_at(i);
+            if (t) live -= mw_get(&t->slack[account]);
+        }
+        if (!moves_since(a, settled)) break;
     }
-    return live;
+    return (int64_t)live > 0 ? live : 0;
 }
 
 static void account_add(struct mw_thread *self_block, unsigned account, uint64_t bytes) {
@@ -439,10 +469,14 @@ static void account_add(struct mw_thread *self_block, unsigned account, uint64_t
         }
 }
 
-// All that a thread freed it keeps as slack, however much: who raises the peak takes it back. So
-// threads that free and allocate in turns never meet at the account, whoever's blocks they are.
 static void account_sub(struct mw_thread *self_block, unsigned account, uint64_t bytes) {
-    mw_add(&self_block->slack[account], bytes);
+    _Atomic uint64_t *slack = &self_block->slack[account];
+    uint64_t kept = mw_add(slack, bytes) + bytes;
+    if (mw_likely(kept <= ACCOUNT_SLACK) || kept / SLACK_BLOCKS <= bytes) return;
+    struct mw_account *a = &mw_ledger->account[account];
+    mw_add(&a->settling, 1);
+    move_back(a, slack);
+    atomic_fetch_add_explicit(&a->settled, 1, memory_order_release);
 }
 
 // The same for a site, but the slack lies in the thread's own cell, where nobody takes it back: the
@@ -450,7 +484,6 @@ static void account_sub(struct mw_thread *self_block, unsigned account, uint64_t
 // thread keeps no more than MW_SITE_SLACK: who allocates larger blocks than that pays for a shared
 // line each time, which beside such an allocation is nothing. Slack is also taken in advance,
 // though never beyond the peak, so that threads that only allocate seldom meet at the site.
-#define SLACK_BLOCKS 8u
 static void site_add(struct mw_site *site, struct mw_cell *c, uint64_t bytes) {
     bool own = c && mw_self.index; // a shared block's cells have several writers: no slack there
     uint64_t have = own ? mw_get(&c->slack) : 0;

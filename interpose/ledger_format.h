@@ -350,14 +350,15 @@ static_assert(sizeof(struct mw_api) == 64, "");
 // holds without a shared counter of live bytes that all threads would fight for. A thread that
 // would carry `bound` above `peak` first takes everybody's slack away, so that bound = live, and
 // only then raises the peak: the peak is exact. Slack on its way back to `bound` is in neither;
-// `settling` and `settled` count such moves as they begin and end, so that none is overlooked.
+// `settling` and `settled` count such moves as they begin and end, so that none is overlooked; of
+// threads that were ended amid one, `given_up` are not waited for.
 struct mw_account {
     _Atomic uint32_t state;
     int16_t device; // ordinal; -1 = host, or a device that could not be told
     uint8_t space;  // enum mw_space
     uint8_t reserved;
-    _Atomic uint64_t bound, peak, peak_ms, settling, settled;
-    uint64_t reserved1[2];
+    _Atomic uint64_t bound, peak, peak_ms, settling, settled, given_up;
+    uint64_t reserved1;
 };
 static_assert(sizeof(struct mw_account) == 64, "one cache line each: no false sharing");
 

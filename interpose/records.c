@@ -18,7 +18,7 @@
 // goes from one's cache to another's is the record alone.
 //
 // A slot is claimed by one compare-and-swap of its commit word (FREE or LIVE -> BUSY); only who
-// claimed it writes its record and its tag.
+// claimed it writes its record and its tag, but for the count of references (mw_record_refer).
 //
 // Memory order. A slot is claimed with acquire and given back with release, so what a thread does
 // to a record happens before what the next one does. The release fence behind a claim makes a
@@ -43,11 +43,12 @@
 #define PROBES_MAX   64u // ... while another thread is growing the table, or it cannot grow
 
 struct segment {
-    struct mw_record *slots;
+    alignas(32) struct mw_record *slots; // (none crosses a line)
     struct mw_bucket *buckets;
     uint32_t bucket_mask;
     uint32_t shift; // 64 - log2(buckets)
 };
+static_assert(sizeof(struct segment) == 32, "two in a line");
 
 // How full the table is, told by every 64th key: to count them all would be a cache line that every
 // thread changes at every event. Bits of the hash that neither the tag nor the home is made of.
@@ -59,8 +60,8 @@ MW_READ_MOSTLY static struct { // NOLINT(clang-analyzer-optin.performance.Paddin
     alignas(64) struct segment *_Atomic newest;
     _Atomic uint32_t growing;     // the number of segments for which growth was begun
     _Atomic uint32_t sampled_max; // from so many on the table grows
-    alignas(32) struct segment segment[MAX_SEGMENTS]; // (one of them does not cross lines)
-    alignas(64) _Atomic uint32_t sampled;             // live records of sampled keys
+    struct segment segment[MAX_SEGMENTS];
+    alignas(64) _Atomic uint32_t sampled; // live records of sampled keys
 } table;
 
 // Brings a line that is about to be changed, in one trip: a load would bring it shared, and the
@@ -191,28 +192,23 @@ MW_INLINE void load_fields(struct mw_record *r, struct mw_taken *out) {
 
 // A slot as it was seen.
 struct slot {
+    struct segment *segment;
     struct mw_record *record;
     _Atomic uint8_t *tag;
     uint64_t commit;
 };
-MW_INLINE struct slot slot_in(struct bucket_parts b, unsigned i, memory_order order) {
+MW_INLINE struct slot slot_in(struct segment *s, struct bucket_parts b, unsigned i,
+                              memory_order order) {
     struct mw_record *record = &b.slots[i];
-    return (struct slot){record, &b.tags->tag[i], atomic_load_explicit(&record->commit, order)};
+    return (struct slot){s, record, &b.tags->tag[i], atomic_load_explicit(&record->commit, order)};
 }
 
 // Where a live record is.
 struct position {
     struct slot at;
-    struct segment *segment;
     uint64_t hash;
     uint32_t probes; // buckets behind its home
 };
-
-// Whether a key that comes back is best put into its old slot. Where that is in a segment smaller
-// than the newest the key moves on, and its old tag there would only lead searches astray.
-MW_INLINE bool keeps_tags(const struct segment *s, const struct segment *newest) {
-    return s->bucket_mask == newest->bucket_mask;
-}
 
 // True: nobody else touches the slot until its commit word is stored.
 MW_INLINE bool claim(struct mw_record *record, uint64_t seen) {
@@ -232,27 +228,26 @@ MW_INLINE bool take_at(const struct position *p, uint64_t now_ns, struct mw_take
                              .found = true};
     load_fields(record, out);
     if (mw_unlikely(p->probes))
-        count_overflow(p->segment, home_bucket(p->segment, p->hash), p->probes, -1);
+        count_overflow(p->at.segment, home_bucket(p->at.segment, p->hash), p->probes, -1);
     if (mw_unlikely(is_sampled(p->hash))) mw_add(&table.sampled, -1);
-    if (mw_unlikely(p->probes || !keeps_tags(p->segment, mw_get(&table.newest))))
-        mw_set(p->at.tag, NO_TAG);
+    if (mw_unlikely(p->probes)) mw_set(p->at.tag, NO_TAG); // where none would look for it
     commit = mw_commit(MW_FREE, mw_commit_generation(commit), 0, 0);
     atomic_store_explicit(&record->commit, commit, memory_order_release);
     return true;
 }
 
-// The record of a key in one bucket, if it is there. If not, and `old` is not NULL, the slot where
-// it was before, if that is still free.
-MW_INLINE bool bucket_find(struct bucket_parts b, uint64_t seen, uint64_t wanted, uint64_t hash,
-                           struct slot *out, struct slot *old) {
+// The record of a key in one bucket, if it is there. If not, and `old` is not NULL and not yet
+// found, the slot where it was before, if that is still free.
+MW_INLINE bool bucket_find(struct segment *in, struct bucket_parts b, uint64_t seen,
+                           uint64_t wanted, uint64_t hash, struct slot *out, struct slot *old) {
     const uint64_t generation_mask = UINT64_C(0x3ff) << 52;
     for (uint32_t slots = slots_tagged(seen, tag_of(hash)); slots; slots &= slots - 1) {
-        struct slot s = slot_in(b, first_slot(slots), memory_order_acquire);
+        struct slot s = slot_in(in, b, first_slot(slots), memory_order_acquire);
         if ((s.commit & ~generation_mask) == wanted) {
             *out = s;
             return true;
         }
-        if (old && mw_commit_state(s.commit) == MW_FREE) *old = s;
+        if (old && !old->record && mw_commit_state(s.commit) == MW_FREE) *old = s;
     }
     return false;
 }
@@ -264,7 +259,7 @@ static __attribute__((noinline)) bool find_behind(struct segment *s, uint64_t wa
         struct bucket_parts b = bucket_at(s, home_bucket(s, out->hash) + probe);
         uint64_t seen = look(b.tags);
         out->probes = probe;
-        if (bucket_find(b, seen, wanted, out->hash, &out->at, NULL)) return true;
+        if (bucket_find(s, b, seen, wanted, out->hash, &out->at, NULL)) return true;
         if (!overflowed(seen)) return false;
     }
     return false;
@@ -303,8 +298,7 @@ MW_HOT void mw_record_fetch(enum mw_class class_, uint64_t key) {
     fetch(begin(hash), hash);
 }
 
-// Fills in *out, where `hash` stands. If there is none, *old, if it is not NULL, becomes the slot
-// into which such a key is best put, as far as it is known.
+// Fills in *out, where `hash` stands; *old as bucket_find.
 MW_INLINE bool find(struct start start, enum mw_class class_, uint64_t key, struct position *out,
                     struct slot *old) {
     const uint64_t wanted = mw_commit(MW_LIVE, 0, class_, key), hash = out->hash;
@@ -313,10 +307,8 @@ MW_INLINE bool find(struct start start, enum mw_class class_, uint64_t key, stru
     if (mw_unlikely(!s)) return false;
     for (;;) {
         uint64_t seen = look(b.tags);
-        struct slot *before = keeps_tags(s, start.segment) ? old : NULL;
-        out->segment = s;
         out->probes = 0;
-        if (bucket_find(b, seen, wanted, hash, &out->at, before)) return true;
+        if (bucket_find(s, b, seen, wanted, hash, &out->at, old)) return true;
         if (mw_unlikely(overflowed(seen)) && find_behind(s, wanted, out)) return true;
         if (s == table.segment) return false;
         s--;
@@ -327,8 +319,9 @@ MW_INLINE bool find(struct start start, enum mw_class class_, uint64_t key, stru
 // Puts a record into a slot that was free, `probes` buckets behind its home, unless somebody else
 // claims it.
 MW_INLINE bool put(const struct slot *into, const struct mw_taken *record, uint64_t hash,
-                   struct segment *s, uint32_t probes) {
+                   uint32_t probes) {
     struct mw_record *r = into->record;
+    struct segment *s = into->segment;
     if (mw_unlikely(!claim(r, into->commit))) return false;
     if (mw_unlikely(probes)) count_overflow(s, home_bucket(s, hash), probes, +1);
     if (mw_unlikely(mw_get(into->tag) != tag_of(hash))) mw_set(into->tag, tag_of(hash));
@@ -342,12 +335,30 @@ MW_INLINE bool put(const struct slot *into, const struct mw_taken *record, uint6
     return true;
 }
 
+// Slots that nobody will come back to are taken first.
 MW_INLINE bool bucket_insert(struct segment *s, struct bucket_parts b, uint32_t probes,
                              const struct mw_taken *record, uint64_t hash) {
-    for (unsigned i = 0; i < MW_BUCKET_SLOTS; i++) {
-        struct slot here = slot_in(b, i ^ favourite(hash), memory_order_relaxed);
-        if (mw_commit_state(here.commit) == MW_FREE && put(&here, record, hash, s, probes))
+    for (unsigned k = 0; k < 2 * MW_BUCKET_SLOTS; k++) {
+        unsigned i = k % MW_BUCKET_SLOTS ^ favourite(hash);
+        if (k < MW_BUCKET_SLOTS && mw_get(&b.tags->tag[i]) != NO_TAG) continue;
+        struct slot here = slot_in(s, b, i, memory_order_relaxed);
+        if (mw_commit_state(here.commit) == MW_FREE && put(&here, record, hash, probes))
             return true;
+    }
+    return false;
+}
+
+// Back to where the key was before. But the newest segment is where searches begin: if its bucket
+// has a slot that was never used, and the old one is in a smaller segment, the key moves there once
+// and for all, and its tag in the old slot, which would lead searches astray, goes.
+MW_INLINE bool return_to(const struct slot *before, struct start start,
+                         const struct mw_taken *record, uint64_t hash) {
+    if (mw_likely(before->segment->bucket_mask == start.segment->bucket_mask) ||
+        !slots_tagged(look(start.bucket.tags), NO_TAG))
+        return put(before, record, hash, 0);
+    if (claim(before->record, before->commit)) {
+        mw_set(before->tag, NO_TAG);
+        atomic_store_explicit(&before->record->commit, before->commit, memory_order_release);
     }
     return false;
 }
@@ -372,7 +383,7 @@ static __attribute__((noinline)) bool insert_anywhere(const struct mw_taken *rec
 
 MW_HOT bool mw_record_insert(const struct mw_taken *record, struct mw_taken *stale) {
     struct position same = {.hash = hash_key(record->class_, record->key)};
-    struct slot before = {NULL, NULL, 0};
+    struct slot before = {.record = NULL};
     struct start start = begin(same.hash);
     stale->found = false;
     while (mw_unlikely(find(start, record->class_, record->key, &same, &before)) &&
@@ -381,7 +392,7 @@ MW_HOT bool mw_record_insert(const struct mw_taken *record, struct mw_taken *sta
     if (mw_unlikely(is_sampled(same.hash)) &&
         mw_add(&table.sampled, 1) >= mw_get(&table.sampled_max))
         grow(segment_count());
-    return (mw_likely(before.record) && mw_likely(put(&before, record, same.hash, NULL, 0))) ||
+    return (mw_likely(before.record) && mw_likely(return_to(&before, start, record, same.hash))) ||
            (mw_likely(start.segment) &&
             mw_likely(bucket_insert(start.segment, start.bucket, 0, record, same.hash))) ||
            insert_anywhere(record, same.hash);
@@ -445,7 +456,6 @@ bool mw_record_refer(enum mw_class class_, uint64_t key, int delta, struct mw_ta
 
 void mw_records_take_all(bool (*match)(const struct mw_taken *, void *),
                          void (*each)(const struct mw_taken *), void *context) {
-    uint64_t now_ns = mw_now_ns();
     uint32_t n = segment_count();
     for (uint32_t k = 0; k < n; k++) {
         struct segment *s = &table.segment[k];
@@ -453,7 +463,7 @@ void mw_records_take_all(bool (*match)(const struct mw_taken *, void *),
         for (uint32_t i = 0; i < slots; i++) {
             uint32_t bucket = i / MW_BUCKET_SLOTS;
             struct slot slot =
-                slot_in(bucket_at(s, bucket), i % MW_BUCKET_SLOTS, memory_order_acquire);
+                slot_in(s, bucket_at(s, bucket), i % MW_BUCKET_SLOTS, memory_order_acquire);
             if (mw_commit_state(slot.commit) != MW_LIVE) continue;
             struct mw_taken t = {.key = mw_commit_key(slot.commit),
                                  .class_ = mw_commit_class(slot.commit),
@@ -462,9 +472,10 @@ void mw_records_take_all(bool (*match)(const struct mw_taken *, void *),
             mw_fence(memory_order_acquire); // the second look must not move up
             if (mw_get(&slot.record->commit) != slot.commit || !match(&t, context)) continue;
             uint64_t hash = hash_key(t.class_, t.key);
-            struct position found = {slot, s, hash,
-                                     (bucket - home_bucket(s, hash)) & s->bucket_mask};
-            if (take_at(&found, now_ns, &t)) each(&t);
+            struct position found = {slot, hash, (bucket - home_bucket(s, hash)) & s->bucket_mask};
+            // Somebody scribbled over a key that lies so far from its home.
+            if (found.probes >= PROBES_MAX) continue;
+            if (take_at(&found, mw_now_ns(), &t)) each(&t);
         }
     }
 }
