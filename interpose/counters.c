@@ -321,6 +321,7 @@ static bool find_cell(uint32_t site) {
     mw_self.cell = c;
     mw_self.site_index = site;
     mw_self.site = mw_site_at(site);
+    mw_self.account = mw_self.site->account % MW_ACCOUNTS;
     return true;
 }
 
@@ -357,11 +358,14 @@ uint64_t mw_site_live(uint32_t site) {
 struct counted {
     struct mw_site *site;
     struct mw_cell *cell;
+    unsigned account;
 };
 MW_INLINE struct counted counted_at(uint32_t index) {
     bool at_hand = mw_self.cell && mw_self.site_index == index;
-    if (mw_likely(at_hand || find_cell(index))) return (struct counted){mw_self.site, mw_self.cell};
-    return (struct counted){mw_site_at(index), NULL};
+    if (mw_likely(at_hand || find_cell(index)))
+        return (struct counted){mw_self.site, mw_self.cell, mw_self.account};
+    struct mw_site *site = mw_site_at(index);
+    return (struct counted){site, NULL, site->account % MW_ACCOUNTS};
 }
 
 MW_INLINE void tally(_Atomic uint64_t *counter, uint64_t n) {
@@ -482,8 +486,9 @@ static void account_sub(struct mw_thread *self_block, unsigned account, uint64_t
 // The same for a site, but the slack lies in the thread's own cell, where nobody takes it back: the
 // peak of a site that several threads use is too high by what the others keep at that moment. So a
 // thread keeps no more than MW_SITE_SLACK: who allocates larger blocks than that pays for a shared
-// line each time, which beside such an allocation is nothing. Slack is also taken in advance,
-// though never beyond the peak, so that threads that only allocate seldom meet at the site.
+// line each time, which beside such an allocation is nothing. Slack is also taken in advance, an
+// eighth of what there is left up to the peak, so that threads that only allocate seldom meet at
+// the site.
 static void site_add(struct mw_site *site, struct mw_cell *c, uint64_t bytes) {
     bool own = c && mw_self.index; // a shared block's cells have several writers: no slack there
     uint64_t have = own ? mw_get(&c->slack) : 0;
@@ -491,9 +496,11 @@ static void site_add(struct mw_site *site, struct mw_cell *c, uint64_t bytes) {
         mw_set(&c->slack, have - bytes);
         return;
     }
-    uint64_t need = bytes - have, ahead = own ? SLACK_BLOCKS * bytes : 0;
-    uint64_t peak = mw_get(&site->peak);
-    if (ahead > MW_SITE_SLACK || mw_get(&site->bound) + need + ahead > peak) ahead = 0;
+    uint64_t need = bytes - have, peak = mw_get(&site->peak);
+    int64_t room = (int64_t)(peak - mw_get(&site->bound) - need);
+    uint64_t ahead = own && room > 0 ? (uint64_t)room / 8 : 0;
+    if (ahead > MW_SITE_SLACK / 2) ahead = MW_SITE_SLACK / 2;
+    if (ahead < bytes) ahead = 0;
     uint64_t bound = mw_add(&site->bound, need + ahead) + need + ahead;
     if (own) mw_set(&c->slack, ahead);
     while (mw_unlikely(bound > peak))
@@ -535,7 +542,7 @@ MW_HOT static void settle_free(const struct mw_taken *t) {
     struct counted at = counted_at(index);
     struct mw_site *site = at.site;
     struct mw_cell *c = at.cell;
-    unsigned account = site->account % MW_ACCOUNTS;
+    unsigned account = at.account;
     // A shared block's frees are all "foreign" to it: its users cannot be told apart.
     bool own = owner == mw_self.index;
     if (c) {
@@ -613,7 +620,7 @@ MW_HOT void mw_born(const struct mw_birth *b) {
     if (mw_likely(recorded)) {
         if (mw_likely(at.cell)) tally_birth(at.cell, bytes, ms);
         site_add(at.site, at.cell, bytes);
-        account_add(block, at.site->account % MW_ACCOUNTS, bytes);
+        account_add(block, at.account, bytes);
     }
     if (mw_unlikely(stale.found)) {
         mw_lost(MW_LOSS_REUSED_KEYS, 1);
@@ -649,7 +656,7 @@ unsigned mw_refused(const struct mw_birth *b, uint32_t *tid) {
     struct counted at = counted_at(mw_site_of(b, stack_of(b)));
     if (at.cell) tally(&at.cell->failed, 1);
     *tid = mw_get(&t->tid);
-    return at.site->account % MW_ACCOUNTS;
+    return at.account;
 }
 
 void mw_failed(const struct mw_birth *b, uint32_t result, bool allocation) {
@@ -661,7 +668,7 @@ void mw_failed(const struct mw_birth *b, uint32_t result, bool allocation) {
         site = mw_site_of(b, stack);
         struct counted at = counted_at(site);
         if (at.cell) tally(&at.cell->failed, 1);
-        account = at.site->account % MW_ACCOUNTS;
+        account = at.account;
     }
     mw_add(&h->api_failed[b->api], 1);
     uint64_t ordinal = mw_add(&h->failures_total, 1);

@@ -145,13 +145,14 @@ struct mw_self {
     struct mw_cell *cell; // the last that was used, of site `site_index`; NULL = none
     struct mw_site *site; // that site's entry
     uint32_t epoch, site_index;
-    uint16_t index;  // of the block; 0 = shared
-    bool retry;      // block 0 only until this call is done
-    bool ended;      // the thread ran its exit handler
-    uint8_t driver;  // depth of wrapped driver calls and tensor events
-    uint8_t runtime; // depth of wrapped runtime calls
-    uint16_t label;  // row of the runtime call around, + 1; 0 = none
-    bool booked;     // a driver event was booked inside the runtime call
+    uint16_t index;   // of the block; 0 = shared
+    uint16_t account; // of the site, whose own line others change
+    bool retry;       // block 0 only until this call is done
+    bool ended;       // the thread ran its exit handler
+    uint8_t driver;   // depth of wrapped driver calls and tensor events
+    uint8_t runtime;  // depth of wrapped runtime calls
+    uint16_t label;   // row of the runtime call around, + 1; 0 = none
+    bool booked;      // a driver event was booked inside the runtime call
 };
 static_assert(sizeof(struct mw_self) == 64, "one cache line");
 extern _Thread_local __attribute__((tls_model("initial-exec"))) struct mw_self mw_self;
