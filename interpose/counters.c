@@ -351,7 +351,7 @@ uint64_t mw_site_live(uint32_t site) {
         const struct mw_cell *c = t ? known_cell(t, site) : NULL;
         if (c) live -= mw_get(&c->slack);
     }
-    return live;
+    return (int64_t)live > 0 ? live : 0;
 }
 
 // A site as an event uses it: its entry, and this thread's cell, NULL if none can be had.
@@ -377,77 +377,58 @@ MW_INLINE void tally(_Atomic uint64_t *counter, uint64_t n) {
 
 // ---- events ----------------------------------------------------------------------------------
 
-// What a thread keeps to itself of what it freed: so many blocks of the present size, and at least
-// so many bytes. More of it is seldomer a meeting at the account; but a slack that a stopped thread
-// has taken and not yet subtracted is what a peak can be wrong by.
-#define SLACK_BLOCKS  8u
+// What a thread keeps to itself of what it freed, at most. More of it is seldomer a meeting at the
+// account; but a slack that a stopped thread has taken and not yet subtracted is what a peak can be
+// wrong by.
 #define ACCOUNT_SLACK (UINT64_C(16) << 20)
 
-// A slack on its way back to `bound` is in neither, for some nanoseconds. `settling` is counted up
-// before and `settled` after.
-static uint64_t move_back(struct mw_account *a, _Atomic uint64_t *slack) {
-    // Acquire and release: who sees that a slack is gone also sees that the move began.
+// Slack on its way back to `bound` is in neither, for some nanoseconds. `settling` is counted up
+// before such moves and `settled` after.
+static void move_back(struct mw_account *a, _Atomic uint64_t *slack) {
+    // Who sees that a slack is gone, or what it changed in `bound`, also sees that the move began.
     uint64_t taken = atomic_exchange_explicit(slack, 0, memory_order_acq_rel);
-    mw_add(&a->bound, -taken);
-    return taken;
+    atomic_fetch_sub_explicit(&a->bound, taken, memory_order_release);
 }
 
-// Moves under way when *settled was read, or begun since, but for those of threads that were given
-// up. Call with what was read before, after what is to be judged by it was read.
-static uint64_t moves_since(struct mw_account *a, uint64_t settled) {
-    mw_fence(memory_order_acquire);
-    uint64_t moves = mw_get(&a->settling) - settled, given_up = mw_get(&a->given_up);
-    return moves > given_up ? moves - given_up : 0;
-}
-
-// bound = live from here on, as far as other threads stand still.
 static void take_all_slack(struct mw_account *a, unsigned account) {
     uint32_t used = mw_get(&threads_used);
     mw_add(&a->settling, 1);
     for (uint32_t i = 0; i < used; i++) {
         struct mw_thread *t = thread_at(i);
-        if (t && atomic_load_explicit(&t->slack[account], memory_order_acquire))
-            move_back(a, &t->slack[account]);
+        if (t && mw_get(&t->slack[account])) move_back(a, &t->slack[account]);
     }
     atomic_fetch_add_explicit(&a->settled, 1, memory_order_release);
 }
 
-// What is live, when `bound` told more than the peak. Slack that another thread has taken but not
-// yet subtracted would make it too high: the answer counts only if no such move was under way. A
-// thread that is in the midst of one was interrupted there, so it is let go on; one that was ended
-// there (pthread_cancel) is not waited for twice, and what is told is too high by that slack.
-static uint64_t bound_without_slack(struct mw_account *a, unsigned account) {
-    uint64_t bound = 0, settled = 0;
-    for (unsigned i = 0; i < TRIES; i++) {
-        if (i) sched_yield();
-        take_all_slack(a, account);
-        settled = atomic_load_explicit(&a->settled, memory_order_acquire);
-        bound = mw_get(&a->bound);
-        if (!moves_since(a, settled)) {
-            // One that was given up came back.
-            uint64_t moves = mw_get(&a->settling) - settled;
-            if (mw_unlikely(moves < mw_get(&a->given_up))) mw_set(&a->given_up, moves);
-            return bound;
+// `bound`, after all slack was moved there or without the slacks, as it was while none was on its
+// way. A thread in the midst of such a move was interrupted there, so it is let go on. One that was
+// ended there (pthread_cancel) is in all tries, and not waited for again; what is told is too high
+// by its slack.
+static uint64_t settled_bound(unsigned account, bool move_slack) {
+    struct mw_account *a = &mw_ledger->account[account];
+    uint64_t bound = 0, moves, fewest = UINT64_MAX;
+    for (unsigned tries = 0; tries < TRIES; tries++) {
+        if (tries) sched_yield();
+        if (move_slack) take_all_slack(a, account);
+        uint64_t settled = atomic_load_explicit(&a->settled, memory_order_acquire);
+        bound = atomic_load_explicit(&a->bound, memory_order_acquire);
+        uint32_t used = move_slack ? 0 : mw_get(&threads_used);
+        for (uint32_t i = 0; i < used; i++) {
+            struct mw_thread *t = thread_at(i);
+            if (t) bound -= atomic_load_explicit(&t->slack[account], memory_order_acquire);
         }
+        moves = mw_get(&a->settling) - settled;
+        if (moves < fewest) fewest = moves;
+        if (mw_likely(moves <= mw_get(&a->given_up))) break;
     }
-    mw_set(&a->given_up, mw_get(&a->settling) - settled);
+    // Also downwards: one that was given up came back.
+    if (mw_unlikely(fewest != mw_get(&a->given_up))) mw_set(&a->given_up, fewest);
     return bound;
 }
 
 uint64_t mw_account_live(unsigned account) {
-    struct mw_account *a = &mw_ledger->account[account];
-    uint32_t used = mw_get(&threads_used);
-    uint64_t live = 0;
-    for (unsigned tries = 0; tries < TRIES; tries++) {
-        uint64_t settled = atomic_load_explicit(&a->settled, memory_order_acquire);
-        live = mw_get(&a->bound);
-        for (uint32_t i = 0; i < used; i++) {
-            struct mw_thread *t = thread_at(i);
-            if (t) live -= mw_get(&t->slack[account]);
-        }
-        if (!moves_since(a, settled)) break;
-    }
-    return (int64_t)live > 0 ? live : 0;
+    uint64_t live = settled_bound(account, false);
+    return (int64_t)live > 0 ? live : 0; // what others did amid the reading
 }
 
 static void account_add(struct mw_thread *self_block, unsigned account, uint64_t bytes) {
@@ -461,10 +442,12 @@ static void account_add(struct mw_thread *self_block, unsigned account, uint64_t
     if (have) have = atomic_exchange_explicit(slack, 0, memory_order_relaxed);
     uint64_t need =
         bytes - have; // wraps if a block 0 shared with others gave more: then it is given back
-    uint64_t bound = mw_add(&a->bound, need) + need;
+    uint64_t bound = atomic_fetch_add_explicit(&a->bound, need, memory_order_release) + need;
     uint64_t peak = mw_get(&a->peak);
     if (mw_likely(bound <= peak)) return;
-    bound = bound_without_slack(a, account);
+    // Slack that others gained since it was taken is in that, and becomes part of the peak: who
+    // allocates from slack does not look at the peak.
+    bound = settled_bound(account, true);
     while (bound > peak)
         if (atomic_compare_exchange_weak_explicit(&a->peak, &peak, bound, memory_order_relaxed,
                                                   memory_order_relaxed)) {
@@ -476,7 +459,7 @@ static void account_add(struct mw_thread *self_block, unsigned account, uint64_t
 static void account_sub(struct mw_thread *self_block, unsigned account, uint64_t bytes) {
     _Atomic uint64_t *slack = &self_block->slack[account];
     uint64_t kept = mw_add(slack, bytes) + bytes;
-    if (mw_likely(kept <= ACCOUNT_SLACK) || kept / SLACK_BLOCKS <= bytes) return;
+    if (mw_likely(kept <= ACCOUNT_SLACK)) return;
     struct mw_account *a = &mw_ledger->account[account];
     mw_add(&a->settling, 1);
     move_back(a, slack);

@@ -262,7 +262,7 @@ struct mw_site {
     uint16_t reserved0;
     uint32_t stack; // reference to a struct mw_stack in the arena, or MW_NO_STACK, MW_OVERFLOW
     // As an account's, but slack is never taken back: `peak` is what was live at most, plus what
-    // other threads kept as slack at that moment, which is at most MW_SITE_SLACK each. Exact where
+    // threads kept as slack at that moment, which is at most MW_SITE_SLACK each. Exact where
     // one thread uses the site. Shared.
     _Atomic uint64_t bound, peak, peak_ms;
     // Of the frees: what Python's end, which lets go of every object, freed of what was there when
@@ -349,9 +349,10 @@ static_assert(sizeof(struct mw_api) == 64, "");
 //     live = bound - sum of slack <= bound <= peak
 // holds without a shared counter of live bytes that all threads would fight for. A thread that
 // would carry `bound` above `peak` first takes everybody's slack away, so that bound = live, and
-// only then raises the peak: the peak is exact. Slack on its way back to `bound` is in neither;
-// `settling` and `settled` count such moves as they begin and end, so that none is overlooked; of
-// threads that were ended amid one, `given_up` are not waited for.
+// only then raises the peak. So the peak is exact, but for what other threads freed in that very
+// moment, and the slack of a thread that was ended amid such a move. Slack on its way is in
+// neither; `settling` and `settled` count such moves as they begin and end, so that none is
+// overlooked; of threads that were ended amid one, `given_up` are not waited for.
 struct mw_account {
     _Atomic uint32_t state;
     int16_t device; // ordinal; -1 = host, or a device that could not be told

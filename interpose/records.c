@@ -30,8 +30,8 @@
 // 0.86 full before, a live block costs 2 * 34 / 0.86 = 79 bytes. An insertion tries a key's home
 // bucket in every segment, newest first, before it goes on to the neighbours of any: with so many
 // choices nearly everything is at home even when the table is almost full, overflow counts stay at
-// zero, and churn moves what is live into the newest, largest segment. A search starts the loads of
-// all home buckets together.
+// zero, and what comes back moves into the newest, largest segment until that is used up. A search
+// starts the loads of all home buckets together.
 #include "ledger.h"
 
 #include "map.h"
@@ -103,7 +103,7 @@ MW_INLINE uint8_t tag_of(uint64_t hash) {
 }
 
 // The slot of a bucket that an insertion tries first. A bucket's records are two lines, and while
-// the table is not full this tells which of them a key is in.
+// the table is not full this tells in most cases which of them a key is in.
 MW_INLINE unsigned favourite(uint64_t hash) {
     return (unsigned)(hash >> 30) % 2 * (MW_BUCKET_SLOTS / 2);
 }
