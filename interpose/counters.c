@@ -468,10 +468,14 @@ static void account_sub(struct mw_thread *self_block, unsigned account, uint64_t
 
 // The same for a site, but the slack lies in the thread's own cell, where nobody takes it back: the
 // peak of a site that several threads use is too high by what the others keep at that moment. So a
-// thread keeps no more than MW_SITE_SLACK: who allocates larger blocks than that pays for a shared
-// line each time, which beside such an allocation is nothing. Slack is also taken in advance, an
-// eighth of what there is left up to the peak, so that threads that only allocate seldom meet at
-// the site.
+// thread keeps no more than an eighth of the peak, and no more than MW_SITE_SLACK: who allocates
+// larger blocks than that pays for a shared line each time, which beside such an allocation is
+// nothing. Slack is also taken in advance, an eighth of what there is left up to the peak, so that
+// threads that only allocate seldom meet at the site.
+static uint64_t site_slack(uint64_t bytes) {
+    return bytes / 8 < MW_SITE_SLACK ? bytes / 8 : MW_SITE_SLACK;
+}
+
 static void site_add(struct mw_site *site, struct mw_cell *c, uint64_t bytes) {
     bool own = c && mw_self.index; // a shared block's cells have several writers: no slack there
     uint64_t have = own ? mw_get(&c->slack) : 0;
@@ -481,8 +485,7 @@ static void site_add(struct mw_site *site, struct mw_cell *c, uint64_t bytes) {
     }
     uint64_t need = bytes - have, peak = mw_get(&site->peak);
     int64_t room = (int64_t)(peak - mw_get(&site->bound) - need);
-    uint64_t ahead = own && room > 0 ? (uint64_t)room / 8 : 0;
-    if (ahead > MW_SITE_SLACK / 2) ahead = MW_SITE_SLACK / 2;
+    uint64_t ahead = own && room > 0 ? site_slack((uint64_t)room) : 0;
     if (ahead < bytes) ahead = 0;
     uint64_t bound = mw_add(&site->bound, need + ahead) + need + ahead;
     if (own) mw_set(&c->slack, ahead);
@@ -498,7 +501,10 @@ static void site_sub(struct mw_site *site, struct mw_cell *c, uint64_t bytes) {
     uint64_t kept = bytes;
     if (c && mw_self.index) {
         kept += mw_get(&c->slack);
-        bool keeps = kept <= MW_SITE_SLACK;
+        // The limit as it was when this thread last looked at the site, whose line others change.
+        if (mw_unlikely(kept > mw_get(&c->slack_limit)))
+            mw_set(&c->slack_limit, (uint32_t)site_slack(mw_get(&site->peak)));
+        bool keeps = kept <= mw_get(&c->slack_limit);
         mw_set(&c->slack, keeps ? kept : 0);
         if (mw_likely(keeps)) return;
     }

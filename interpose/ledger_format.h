@@ -196,7 +196,8 @@ struct mw_cell {
     // How long the blocks lived that this thread freed: counts by MW_LIFETIME_ENDS. Wrap modulo
     // 2^32.
     _Atomic uint32_t lifetime[MW_LIFETIMES];
-    uint64_t reserved;
+    _Atomic uint32_t slack_limit; // bytes: see site_sub in counters.c
+    uint32_t reserved;
 };
 static_assert(sizeof(struct mw_cell) == 128, "two cache lines");
 
@@ -262,8 +263,8 @@ struct mw_site {
     uint16_t reserved0;
     uint32_t stack; // reference to a struct mw_stack in the arena, or MW_NO_STACK, MW_OVERFLOW
     // As an account's, but slack is never taken back: `peak` is what was live at most, plus what
-    // threads kept as slack at that moment, which is at most MW_SITE_SLACK each. Exact where
-    // one thread uses the site. Shared.
+    // threads kept as slack at that moment, which is at most an eighth of the peak and
+    // MW_SITE_SLACK each. Exact where one thread uses the site. Shared.
     _Atomic uint64_t bound, peak, peak_ms;
     // Of the frees: what Python's end, which lets go of every object, freed of what was there when
     // it began. Shared. Zero in files of before there was this; see also python_went_on.

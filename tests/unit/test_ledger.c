@@ -515,7 +515,7 @@ static void a_sites_peak_is_not_the_sum_of_its_threads(void **state) {
     const struct {
         uint64_t bytes, allowed; // too much, for each thread that used the site before
         unsigned blocks;
-    } cases[] = {{UINT64_C(1) << 30, 0, 4}, {UINT64_C(2) << 20, 0, 9}, {4096, 1 << 20, 1000}};
+    } cases[] = {{UINT64_C(1) << 30, 0, 4}, {UINT64_C(2) << 20, 0, 9}, {4096, 4096000 / 8, 1000}};
     for (unsigned c = 0; c < sizeof cases / sizeof cases[0]; c++) {
         fresh_ledger(state);
         stack_here = 1;
@@ -530,6 +530,45 @@ static void a_sites_peak_is_not_the_sum_of_its_threads(void **state) {
         }
         assert_consistent();
     }
+}
+
+// Blocks in turns: this thread allocates, another frees, and only one is ever live.
+static struct {
+    pthread_barrier_t turn;
+    _Atomic uint64_t key;
+} passed;
+
+static void *free_what_is_passed(void *argument) {
+    (void)argument;
+    for (;;) {
+        pthread_barrier_wait(&passed.turn);
+        if (!passed.key) return NULL;
+        free_block(passed.key);
+        pthread_barrier_wait(&passed.turn);
+    }
+}
+
+static void a_small_sites_peak_is_right_where_another_thread_frees(void **state) {
+    (void)state;
+    enum { N = 2000 };
+    const uint64_t key = 0x7f0000000000;
+    pthread_t thread;
+    stack_here = 1;
+    pthread_barrier_init(&passed.turn, NULL, 2);
+    pthread_create(&thread, NULL, free_what_is_passed, NULL);
+    for (int i = 0; i < N; i++) {
+        struct mw_birth b = block(key, 4096);
+        mw_born(&b);
+        passed.key = key;
+        pthread_barrier_wait(&passed.turn);
+        pthread_barrier_wait(&passed.turn);
+    }
+    passed.key = 0;
+    pthread_barrier_wait(&passed.turn);
+    pthread_join(thread, NULL);
+    assert_in_range(site_of(1)->peak, 4096, 4096 + 4096 / 8);
+    assert_int_equal(peak(), 4096);
+    assert_consistent();
 }
 
 static void eight_threads_leave_exact_sums(void **state) {
@@ -756,6 +795,7 @@ int main(void) {
         TEST(stacks_beyond_the_limit_are_one_site_together),
         TEST(a_sites_peak_is_the_largest_sum_of_its_blocks),
         TEST(a_sites_peak_is_not_the_sum_of_its_threads),
+        TEST(a_small_sites_peak_is_right_where_another_thread_frees),
         TEST(eight_threads_leave_exact_sums),
         TEST(no_two_blocks_get_the_same_slot),
         TEST(the_peak_stays_exact_where_another_thread_frees),
