@@ -4,7 +4,8 @@
 //
 // All functions here may be called from any thread at any time once mw_awake() said yes, including
 // from thread-exit destructors; none takes a lock, allocates with malloc, calls the driver or
-// changes errno (they make no system call but when a table grows). Not from signal handlers that
+// changes errno. They make no system call, but when a table grows, when a thread gets its block,
+// and sched_yield for a thread that stopped amid what they need. Not from signal handlers that
 // interrupt the ledger itself: the depth in mw_self keeps those out.
 #ifndef MEMWATCH_LEDGER_H
 #define MEMWATCH_LEDGER_H

@@ -571,6 +571,19 @@ static void a_small_sites_peak_is_right_where_another_thread_frees(void **state)
     assert_consistent();
 }
 
+// Each gets a number of its own, from 1.
+static void start_all(pthread_t *thread, void *(*work)(void *)) {
+    for (uintptr_t i = 0; i < THREADS; i++) pthread_create(&thread[i], NULL, work, (void *)(i + 1));
+}
+
+static void join_all(const pthread_t *thread) {
+    for (unsigned i = 0; i < THREADS; i++) {
+        void *complaint;
+        pthread_join(thread[i], &complaint);
+        if (complaint) fail_msg("%s", (const char *)complaint);
+    }
+}
+
 static void eight_threads_leave_exact_sums(void **state) {
     (void)state;
     pthread_barrier_t barrier;
@@ -581,11 +594,7 @@ static void eight_threads_leave_exact_sums(void **state) {
         work[i] = (struct work){i, &barrier};
         pthread_create(&thread[i], NULL, hammer, &work[i]);
     }
-    for (unsigned i = 0; i < THREADS; i++) {
-        void *complaint;
-        pthread_join(thread[i], &complaint);
-        assert_null(complaint);
-    }
+    join_all(thread);
     struct totals t = read_totals();
     assert_int_equal(t.records, THREADS * MINE);
     assert_int_equal(t.record_bytes, (uint64_t)THREADS * MINE << 20);
@@ -622,9 +631,8 @@ static void no_two_blocks_get_the_same_slot(void **state) {
     for (uint64_t i = 0; i < 80000; i += 1000) free_block(0x7f0000000000 + i * 512);
     uint64_t left = read_totals().records;
     pthread_t thread[THREADS];
-    for (uintptr_t i = 0; i < THREADS; i++)
-        pthread_create(&thread[i], NULL, squeeze_in, (void *)(i + 1));
-    for (unsigned i = 0; i < THREADS; i++) pthread_join(thread[i], NULL);
+    start_all(thread, squeeze_in);
+    join_all(thread);
     assert_int_equal(read_totals().records, left);
     assert_consistent();
 }
@@ -685,19 +693,14 @@ static void blocks_handed_from_thread_to_thread_are_found(void **state) {
     enum { MORE = 300000, MOST = MORE + HANDED + 2 * THREADS };
     pthread_t thread[THREADS];
     uint64_t left = MORE;
-    for (uintptr_t i = 0; i < THREADS; i++)
-        pthread_create(&thread[i], NULL, hand_on, (void *)(i + 1));
+    start_all(thread, hand_on);
     for (uint64_t i = 0; i < MORE; i++) {
         struct mw_birth b = block(0x7f0000000000 + i * 512, 512);
         mw_born(&b);
         if (i % 8 == 0)
             assert_in_range(mw_account_live(mw_account_of(0, MW_SPACE_DEVICE)), 0, MOST * 512);
     }
-    for (unsigned i = 0; i < THREADS; i++) {
-        void *complaint;
-        pthread_join(thread[i], &complaint);
-        if (complaint) fail_msg("%s", (const char *)complaint);
-    }
+    join_all(thread);
     for (unsigned k = 0; k < HANDED; k++) {
         left += handed[k] != 0;
         handed[k] = 0;
@@ -732,9 +735,8 @@ static void the_peak_is_exact_but_for_what_happens_at_that_moment(void **state) 
     (void)state;
     pthread_t thread[THREADS];
     places = PLACES;
-    for (uintptr_t i = 0; i < THREADS; i++)
-        pthread_create(&thread[i], NULL, allocate_or_free, (void *)(i + 1));
-    for (unsigned i = 0; i < THREADS; i++) pthread_join(thread[i], NULL);
+    start_all(thread, allocate_or_free);
+    join_all(thread);
     for (unsigned k = 0; k < 64; k++) handed[k] = 0;
     // What each thread freed just when the last was allocated may or may not be in it.
     assert_in_range(peak(), (uint64_t)(PLACES - THREADS) * 4 << 20,
